@@ -1,0 +1,112 @@
+"""The blueprint: one rule for all URLs and methods below its prefix."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Blueprint
+from flask import Response
+from flask import current_app
+from flask import request
+from flask.sansio.blueprints import BlueprintSetupState
+from markupsafe import Markup
+from werkzeug.routing import BaseConverter
+from werkzeug.routing import Rule
+
+from . import config
+from . import state
+from . import views
+from .state import State
+
+
+def create_blueprint(
+    name: str = "tfjs", *, url_prefix: str | None = "/models", **settings: Any
+) -> Blueprint:
+    """A fresh blueprint that serves TensorFlow.js models.
+
+    :param settings: the ``TFJS_*`` keys in lower case without the prefix; they win
+        over ``app.config``. With ``models`` given, the registry is off unless it is
+        given too.
+    :raises ConfigError: a keyword that is no setting. Wrong values are found when the
+        blueprint is registered, since they may depend on the app.
+    """
+    config.check_overrides(settings)
+    blueprint = Blueprint(name, __name__, url_prefix=url_prefix)
+    blueprint.record(partial(_register, overrides=settings))
+    blueprint.add_app_template_global(tfjs_script)
+    return blueprint
+
+
+def tfjs_script(blueprint: str | None = None) -> Markup:
+    """The ``<script>`` tag that loads TensorFlow.js into a page, from ``TFJS_SCRIPT``.
+
+    :param blueprint: which of several blueprints; ``None`` is the only one.
+    """
+    script = state.find(current_app, blueprint).settings.script
+    if script.integrity is None:
+        return Markup('<script src="{}"></script>').format(script.src)
+    return Markup(
+        '<script src="{}" integrity="{}" crossorigin="anonymous"></script>'
+    ).format(script.src, script.integrity)
+
+
+class _Below(BaseConverter):
+    """Nothing, or a slash and anything: what follows the blueprint's prefix."""
+
+    part_isolating = False
+    regex = r"(?s:(?:/.*)?)"
+
+
+class _Anything(_Below):
+    """The same for a blueprint at the root, whose rule has the slash itself."""
+
+    regex = r"(?s:.*)"
+
+
+def _register(setup: BlueprintSetupState, overrides: dict[str, Any]) -> None:
+    app = setup.app
+    name = f"{setup.name_prefix}.{setup.name}".lstrip(".")
+    endpoint = f"{name}.serve"
+    settings = config.read(
+        app.config,
+        overrides,
+        root_path=app.root_path,
+        instance_path=app.instance_path,
+    )
+    registered = state.make(name, endpoint, settings)
+    app.extensions.setdefault(state.EXTENSION, {})[name] = registered
+
+    def view(path: str, **others: Any) -> Response:
+        return views.serve(registered, path)
+
+    prefix = (setup.url_prefix or "").rstrip("/")
+    app.url_map.converters["tfjs_below"] = _Below
+    app.url_map.converters["tfjs_anything"] = _Anything
+    # Not add_url_rule(): Flask would answer OPTIONS and other methods itself, before
+    # a blueprint sees them, and redirect URLs with a slash more.
+    app.url_map.add(
+        Rule(
+            f"{prefix}<tfjs_below:path>" if prefix else "/<tfjs_anything:path>",
+            endpoint=endpoint,
+            methods=None,
+            subdomain=setup.subdomain,
+            strict_slashes=False,
+            merge_slashes=False,
+        )
+    )
+    app.view_functions[endpoint] = view
+    # The first registered runs last.
+    hooks = app.after_request_funcs.setdefault(None, [])
+    hooks.insert(0, partial(_keep_safe, registered))
+
+
+def _keep_safe(registered: State, response: Response) -> Response:
+    if request.endpoint != registered.endpoint:
+        return response
+    return views.keep_safe(registered, response)
+
+
+#: The ready-made blueprint, configured by the ``TFJS_*`` keys of each app it is
+#: registered on.
+tfjs_bp = create_blueprint()

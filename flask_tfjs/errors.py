@@ -1,0 +1,40 @@
+"""The one tree of errors. The web edge turns them into statuses, the command line
+into exit codes; nothing in between knows of either.
+
+    TFJSError
+    ├── ConfigError
+    ├── InvalidModel
+    └── ModelNotFound
+"""
+
+from __future__ import annotations
+
+
+class TFJSError(Exception):
+    """Base of every error this package raises on purpose. The message is a sentence
+    for a person: what is wrong, where, and the cure."""
+
+
+class ConfigError(TFJSError):
+    """A ``TFJS_*`` value, or the way the blueprint is used, cannot work."""
+
+
+class InvalidModel(TFJSError):
+    """The files of a model do not add up to what TensorFlow.js can load.
+
+    :ivar where: the member of the JSON or the file at fault, as a name relative to
+        the model's directory; never an absolute path, since the text is shown to
+        whoever asks for the model.
+    """
+
+    def __init__(self, message: str, where: str) -> None:
+        super().__init__(message, where)
+        self.message = message
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class ModelNotFound(TFJSError):
+    """No model, or no file of a model, goes by that name."""

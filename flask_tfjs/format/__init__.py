@@ -1,0 +1,1 @@
+"""TensorFlow.js on paper: bytes and JSON in, values or errors out."""

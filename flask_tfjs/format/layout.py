@@ -1,0 +1,176 @@
+"""Where each weight lies in the shards: exact byte arithmetic, since the client checks
+neither status nor length of a shard (tfjs-core ``src/io/weights_loader.ts``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+from ..errors import InvalidModel
+from .manifest import ModelJSON
+from .manifest import WeightsManifestGroup
+from .manifest import WeightSpec
+
+# Bytes before each element of a string weight: its length, little endian.
+_LENGTH_PREFIX = 4
+
+
+class GroupBytes(Protocol):
+    """The shards of one group, joined."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """*length* bytes from *offset*; fewer only at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard as it lies on disk: its relative name and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedWeight:
+    """A weight and its bytes ``[start, end)`` in the joined shards of all groups."""
+
+    spec: WeightSpec
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the weights lie in the shards.
+
+    :ivar surplus: bytes after the last weight, which clients ignore.
+    """
+
+    weights: tuple[PlacedWeight, ...]
+    surplus: int
+
+
+def lay_out(
+    model: ModelJSON,
+    shards: Sequence[Sequence[Shard]],
+    group_bytes: Sequence[GroupBytes],
+) -> Layout:
+    """Place every weight.
+
+    :param shards: for each group its shards, in the order of ``paths``.
+    :param group_bytes: for each group its joined bytes; read for string weights only.
+    :raises InvalidModel: the shards of a group are shorter than its weights; they are
+        longer and another group follows, which the client would then read shifted; a
+        string weight runs over the end; or tfjs 4.5 and later would read zeros.
+    """
+    placed: list[PlacedWeight] = []
+    offset = surplus = 0
+    for index, group in enumerate(model.groups):
+        size = sum(shard.size for shard in shards[index])
+        ends = _weight_ends(group, group_bytes[index], size)
+        start = offset
+        for weight, end in zip(group.weights, ends, strict=True):
+            placed.append(PlacedWeight(weight, start, offset + end))
+            start = offset + end
+        needed = start - offset
+        surplus += _surplus(group, shards[index], size, needed)
+        rest = chain.from_iterable(shards[index + 1 :])
+        if surplus and any(shard.size for shard in rest):
+            raise InvalidModel(
+                f"the shards have {size} bytes, the weights need {needed}: the "
+                f"{surplus} too many would shift every weight of the groups after it",
+                f"{group.where}.paths",
+            )
+        offset += size
+    flat = [shard for group_shards in shards for shard in group_shards]
+    _refuse_zero_reads(placed, flat)
+    return Layout(tuple(placed), surplus)
+
+
+def _weight_ends(
+    group: WeightsManifestGroup, data: GroupBytes, size: int
+) -> Iterator[int]:
+    end = 0
+    for index, weight in enumerate(group.weights):
+        length = weight.byte_length
+        if length is None:
+            end = _end_of_strings(
+                weight, data, end, size, f"{group.where}.weights[{index}]"
+            )
+        else:
+            end += length
+        yield end
+
+
+def _end_of_strings(
+    weight: WeightSpec, data: GroupBytes, start: int, size: int, where: str
+) -> int:
+    # A hostile shape must not be walked: each element takes four bytes at least.
+    fits = start + weight.elements * _LENGTH_PREFIX <= size
+    end = start
+    for _ in range(weight.elements if fits else 0):
+        prefix = data.read(end, _LENGTH_PREFIX)
+        end += _LENGTH_PREFIX + int.from_bytes(prefix, "little")
+        fits = len(prefix) == _LENGTH_PREFIX and end <= size
+        if not fits:
+            break
+    if not fits:
+        raise InvalidModel(
+            f"the strings of weight {weight.name!r} run over the end of the shards "
+            f"({size} bytes); a client would read empty strings",
+            where,
+        )
+    return end
+
+
+def _surplus(
+    group: WeightsManifestGroup, shards: Sequence[Shard], size: int, needed: int
+) -> int:
+    if size >= needed:
+        return size - needed
+    if len(shards) == 1:
+        raise InvalidModel(
+            f"has {size} bytes, the weights of {group.where} need {needed}; "
+            "copy it again",
+            shards[0].name,
+        )
+    sizes = ", ".join(f"{shard.name} {shard.size}" for shard in shards[:8])
+    raise InvalidModel(
+        f"the shards have {size} bytes, the weights need {needed}; copy again the "
+        f"one that is short ({sizes}{', …' if len(shards) > 8 else ''})",
+        f"{group.where}.paths",
+    )
+
+
+def _refuse_zero_reads(weights: Sequence[PlacedWeight], shards: list[Shard]) -> None:
+    first_lost = first_unread_byte([shard.size for shard in shards])
+    if first_lost is None:
+        return
+    for weight in weights:
+        # Of a string weight the client looks up each element, not only its start.
+        seen_at = weight.end - 1 if weight.spec.dtype == "string" else weight.start
+        if weight.end > weight.start and seen_at >= first_lost:
+            raise InvalidModel(
+                f"is larger than the shards before it, and TensorFlow.js 4.5 and later "
+                f"would read weight {weight.spec.name!r} as zeros; cut the weights "
+                "into shards of one size, the last one not larger",
+                shards[-1].name,
+            )
+
+
+def first_unread_byte(sizes: Sequence[int]) -> int | None:
+    """The first byte at which tfjs >= 4.5 loses a weight that starts there, or
+    ``None``.
+
+    ``CompositeArrayBuffer`` takes the size of the first shard for the size of all when
+    all but the last agree, and divides by it to find a shard; beyond the last index it
+    reads nothing and leaves zeros (tfjs-core ``src/io/composite_array_buffer.ts``).
+
+    :param sizes: bytes of each shard, all groups in one row.
+    """
+    if len(sizes) < 2 or any(size != sizes[0] for size in sizes[:-1]):
+        return None
+    return len(sizes) * sizes[0] if sizes[-1] > sizes[0] else None

@@ -1,0 +1,72 @@
+"""Paths of a weights manifest: from what the JSON says to a file below the model's
+directory, and from such a file to a path that a client resolves to it.
+
+The client appends a path to the URL of the model's directory and lets ``fetch`` parse
+the result (tfjs-core ``src/io/http.ts``); nothing here touches the file system.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from urllib.parse import quote
+from urllib.parse import unquote
+
+from ..errors import InvalidModel
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def file_names(directory: str, path: str, where: str) -> tuple[str, ...]:
+    """The files that *path* may mean, most literal first, relative to the model's root.
+
+    The second is what a browser asks a plain file server for: without query and
+    fragment, percent-decoded. Some manifests are written for that.
+
+    :param directory: the JSON's own directory, relative to the root; ``""`` is the
+        root.
+    :raises InvalidModel: the path can only mean a file outside the root, a hidden
+        file, another host, or holds characters that no shard needs.
+    """
+    names = [_file_name(directory, path, where)]
+    asked_for = unquote(re.split(r"[?#]", path, maxsplit=1)[0])
+    if asked_for != path:
+        names.append(_file_name(directory, asked_for, where))
+    return tuple(names)
+
+
+def relative_url(directory: str, name: str) -> str:
+    """The path that leads from the URL of *directory* to the file *name*, both relative
+    to the model's root, escaped for a URL."""
+    return quote(posixpath.relpath(name, directory or "."), safe="/")
+
+
+def _file_name(directory: str, path: str, where: str) -> str:
+    if _SCHEME.match(path):
+        raise InvalidModel(
+            f"{path[:80]!r} is not a relative path; a client would append it to the "
+            "model's own URL. Put the file beside the JSON",
+            where,
+        )
+    if "\\" in path or _CONTROL.search(path):
+        raise InvalidModel(
+            f"{path[:80]!r} holds a backslash or a control character; "
+            "rename the file and write '/' between folders",
+            where,
+        )
+    segments = directory.split("/") if directory else []
+    for segment in path.split("/"):
+        if segment == "..":
+            if not segments:
+                raise InvalidModel(
+                    f"{path[:80]!r} leads out of the model's directory", where
+                )
+            segments.pop()
+        elif segment.startswith(".") and segment != ".":
+            raise InvalidModel(f"{path[:80]!r} names a hidden file", where)
+        elif segment not in ("", "."):
+            segments.append(segment)
+    if not segments or path.endswith("/"):
+        raise InvalidModel(f"{path[:80]!r} names no file", where)
+    return "/".join(segments)

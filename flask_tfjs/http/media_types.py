@@ -1,0 +1,30 @@
+"""Media types by role and extension. The machine's own table (``mimetypes``) differs
+from one system to the next and would call a shard ``x.html`` a page."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from types import MappingProxyType
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+
+_ASSETS: Mapping[str, str] = MappingProxyType(
+    {
+        ".json": JSON,
+        ".txt": "text/plain; charset=utf-8",
+        ".csv": "text/csv; charset=utf-8",
+        ".wasm": "application/wasm",
+        ".zip": "application/zip",
+        ".png": "image/png",
+        ".jpg": "image/jpeg",
+        ".jpeg": "image/jpeg",
+        ".webp": "image/webp",
+    }
+)
+
+
+def of_asset(name: str) -> str:
+    """The media type of an asset; nothing a browser would run in a page's name."""
+    return _ASSETS.get(posixpath.splitext(name)[1].lower(), OCTETS)

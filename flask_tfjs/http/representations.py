@@ -1,0 +1,122 @@
+"""Representations (RFC 9110 section 3.2): a body and the headers that describe it,
+made once per content and kept within a bound."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from . import media_types
+from .codings import IDENTITY
+from .codings import encode
+
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What a URL answers with, apart from who asks.
+
+    :ivar etag: the opaque tag, without quotes; strong.
+    :ivar length: bytes of the body.
+    :ivar headers: those a 304 repeats (RFC 9110 15.4.5), the tag among them.
+    :ivar content_headers: those that come with a body only.
+    :ivar body: ``None`` for a body that is read from a file.
+    :ivar ranges: whether ``Range`` is honoured.
+    """
+
+    etag: str
+    length: int
+    headers: tuple[Header, ...]
+    content_headers: tuple[Header, ...]
+    body: bytes | None = None
+    ranges: bool = False
+
+
+def json_representation(
+    text: bytes, *, tag: str, coding: str = IDENTITY, max_age: int = 0
+) -> Representation:
+    """A model's JSON in a content coding.
+
+    :param tag: names this text, whatever the coding.
+    :param max_age: seconds of reuse without asking; 0 = ask each time.
+    """
+    body = encode(text, coding)
+    coded = () if coding == IDENTITY else (("Content-Encoding", coding),)
+    etag = tag if coding == IDENTITY else f"{tag}-{coding}"
+    return Representation(
+        etag=etag,
+        length=len(body),
+        headers=(
+            *_validators(etag, f"max-age={max_age}" if max_age else "no-cache"),
+            ("Vary", "Accept-Encoding"),
+        ),
+        content_headers=(
+            *_content(media_types.JSON, hashlib.sha256(body).digest()),
+            *coded,
+            # A part of a JSON text is of no use to anyone, and a layer that encodes
+            # a 206 makes it wrong.
+            ("Accept-Ranges", "none"),
+        ),
+        body=body,
+    )
+
+
+def file_representation(sha256: bytes, length: int, media_type: str) -> Representation:
+    """A file under its own name.
+
+    :param sha256: the digest of its content, 32 bytes.
+    :param length: its size in bytes.
+    """
+    etag = sha256.hex()[:32]
+    return Representation(
+        etag=etag,
+        length=length,
+        headers=_validators(etag, "no-cache"),
+        content_headers=(*_content(media_type, sha256), ("Accept-Ranges", "bytes")),
+        ranges=True,
+    )
+
+
+def _validators(etag: str, cache_control: str) -> tuple[Header, ...]:
+    return ("ETag", f'"{etag}"'), ("Cache-Control", cache_control)
+
+
+def _content(media_type: str, sha256: bytes) -> tuple[Header, ...]:
+    digest = base64.b64encode(sha256).decode("ascii")
+    return (
+        ("Content-Type", media_type),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Repr-Digest", f"sha-256=:{digest}:"),
+    )
+
+
+class Representations:
+    """Representations of JSON by what they represent, the least used forgotten first.
+
+    :param max_bytes: of all bodies together.
+    """
+
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, Representation] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Representation]) -> Representation:
+        """The representation kept under *key*, made by *make* where there is none."""
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None:
+                kept = self._kept[key] = make()
+                self._bytes += kept.length
+                while self._bytes > self._max_bytes and len(self._kept) > 1:
+                    self._bytes -= self._kept.popitem(last=False)[1].length
+            else:
+                self._kept.move_to_end(key)
+        return kept

@@ -1,0 +1,118 @@
+"""A representation and a request -> a Flask response."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from collections.abc import Iterable
+
+from flask import Request
+from flask import Response
+from werkzeug.datastructures import Headers
+
+from . import media_types
+from .conditional import FULL
+from .conditional import Answer
+from .conditional import Partial
+from .conditional import Refused
+from .conditional import evaluate
+from .representations import Header
+from .representations import Representation
+
+# They have no content, so no media type either (PEP 3333's validator insists).
+_WITHOUT_CONTENT = (204, 304)
+
+#: Opens a body for the bytes [start, stop).
+OpenBody = Callable[[int, int], Iterable[bytes]]
+
+_NO_STORE = ("Cache-Control", "no-store")
+_OCTETS = ("Content-Type", media_types.OCTETS)
+_NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+
+
+def represent(
+    request: Request,
+    representation: Representation,
+    around: Iterable[Header],
+    open_body: OpenBody | None = None,
+) -> Response:
+    """The answer to a GET or HEAD.
+
+    :param around: headers that every answer carries (CORS).
+    :param open_body: for a representation without a body of its own; called only when
+        bytes are sent.
+    """
+    answer = _evaluate(request, representation)
+    headers = [*representation.headers, *around]
+    if isinstance(answer, Refused):
+        if answer.status == 416:
+            headers.append(("Content-Range", f"bytes */{representation.length}"))
+        return _response(b"", answer.status, [*headers, _OCTETS])
+    headers += representation.content_headers
+    start, stop = 0, representation.length
+    status = 200
+    if isinstance(answer, Partial):
+        start, stop, status = answer.start, answer.stop, 206
+        span = f"bytes {start}-{stop - 1}/{representation.length}"
+        headers.append(("Content-Range", span))
+    headers.append(("Content-Length", str(stop - start)))
+    body: Iterable[bytes] | bytes
+    if request.method == "HEAD":
+        body = ()
+    elif representation.body is not None:
+        body = representation.body
+    else:
+        assert open_body is not None
+        body = open_body(start, stop)
+    return _response(body, status, headers)
+
+
+def json_error(status: int, message: str, around: Iterable[Header]) -> Response:
+    """An error on a URL where a person or ``response.json()`` reads it."""
+    body = json.dumps({"error": message}).encode() + b"\n"
+    headers = [*around, _NO_STORE, _NO_SNIFF, ("Content-Type", media_types.JSON)]
+    return _response(body, status, headers)
+
+
+def empty(status: int, around: Iterable[Header], *extra: Header) -> Response:
+    """An answer without a body: a client that takes any body for weights must find
+    none (tfjs-core ``src/io/weights_loader.ts``)."""
+    return _response(b"", status, [*around, *extra, _NO_STORE, _OCTETS])
+
+
+def _evaluate(request: Request, representation: Representation) -> Answer:
+    environ = request.environ
+    # Most requests have none of the four; parsing them all takes longer than the rest.
+    if not (
+        "HTTP_IF_NONE_MATCH" in environ
+        or "HTTP_RANGE" in environ
+        or "HTTP_IF_MATCH" in environ
+    ):
+        return FULL
+    return evaluate(
+        method=request.method,
+        etag=representation.etag,
+        length=representation.length,
+        if_match=request.if_match,
+        if_none_match=request.if_none_match,
+        range_=environ.get("HTTP_RANGE") if representation.ranges else None,
+        if_range=environ.get("HTTP_IF_RANGE"),
+    )
+
+
+def _response(
+    body: Iterable[bytes] | bytes, status: int, headers: list[Header]
+) -> Response:
+    response = Response(body, status, Headers(_merged(headers)))
+    if status in _WITHOUT_CONTENT:
+        del response.headers["Content-Type"]
+    return response
+
+
+def _merged(headers: Iterable[Header]) -> list[Header]:
+    """One ``Vary`` line in place of several: some caches read the first only."""
+    vary = [value for name, value in headers if name == "Vary"]
+    if len(vary) < 2:
+        return list(headers)
+    rest = [header for header in headers if header[0] != "Vary"]
+    return [*rest, ("Vary", ", ".join(vary))]

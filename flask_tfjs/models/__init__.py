@@ -1,0 +1,1 @@
+"""Where models live: names, directories, files, digests."""

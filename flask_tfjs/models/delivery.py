@@ -1,0 +1,369 @@
+"""From a JSON file to what is delivered, or to the reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import zlib
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ..errors import InvalidModel
+from ..format import strict_json
+from ..format.layout import Layout
+from ..format.layout import Shard
+from ..format.layout import lay_out
+from ..format.manifest import ModelJSON
+from ..format.manifest import parse
+from ..format.manifest import seems_a_model
+from ..format.manifest import with_paths
+from ..format.paths import file_names
+from ..format.paths import relative_url
+from .digests import Digest
+from .digests import Digests
+from .digests import is_settled
+from .files import Identity
+from .files import OpenFile
+from .files import Root
+from .files import identify
+
+# Part of a model's digest: raise it whenever one model's JSON is written differently,
+# or clients would keep the old text under the same tag.
+_JSON_VERSION = b"flask-tfjs json 1"
+
+# A Git LFS pointer has about 130 bytes.
+_POINTER_SIZE = 1024
+
+_WINDOW_SIZE = 64 * 1024
+_ATTEMPTS = 3
+
+_MARKUP = (b"<!doctype", b"<html", b"<?xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A sound model, as it was on disk at one moment. Immutable.
+
+    :ivar entry: the JSON's name relative to the model's root.
+    :ivar digest: 32 hex digits over the JSON and the content of its shards.
+    :ivar files: digest of each shard, by its name relative to the root.
+    """
+
+    entry: str
+    digest: str
+    files: Mapping[str, Digest]
+    _paths: tuple[tuple[str, ...], ...]
+    _packed: bytes = field(repr=False)
+
+    def manifest(self, directory: str, prefix: str = "") -> bytes:
+        """The model's JSON, with manifest paths that lead from a URL to the shards.
+
+        :param directory: what the URL's own directory is, relative to the root.
+        :param prefix: put before each path, already escaped.
+        """
+        document = json.loads(zlib.decompress(self._packed))
+        paths = [
+            [prefix + relative_url(directory, name) for name in group]
+            for group in self._paths
+        ]
+        return strict_json.dumps(with_paths(document, paths))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a JSON file turned out to be, and for how long that holds.
+
+    :ivar outcome: the model; why it cannot be loaded; ``None`` for another JSON.
+    :ivar watched: each file looked at and its identity then; ``None``: there was none.
+    :ivar settled: whether equal identities prove equal contents.
+    """
+
+    outcome: Delivery | InvalidModel | None
+    watched: Mapping[str, Identity | None]
+    settled: bool
+
+    def is_current(self) -> bool:
+        return self.settled and self._unchanged()
+
+    def _unchanged(self) -> bool:
+        return all(identify(path) == seen for path, seen in self.watched.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A model whose shards exist and add up.
+
+    :ivar shards: for each group its shards, in the order of ``paths``.
+    """
+
+    model: ModelJSON
+    shards: tuple[tuple[Shard, ...], ...]
+    layout: Layout
+
+    @property
+    def byte_length(self) -> int:
+        """Bytes of all shards, as a client loads them."""
+        return sum(shard.size for group in self.shards for shard in group)
+
+
+class Reading(NamedTuple):
+    """A JSON file read, its shards not yet looked at.
+
+    :ivar identity: of the JSON; ``None`` where there was none.
+    :ivar model: ``None`` for another JSON, and where there is a fault.
+    :ivar sha256: of the JSON's bytes.
+    """
+
+    identity: Identity | None
+    model: ModelJSON | None = None
+    fault: InvalidModel | None = None
+    sha256: bytes = b""
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether it is a model, sound or broken."""
+        return self.model is not None or self.fault is not None
+
+
+def judge(root: Root, entry: str, digests: Digests) -> Verdict:
+    """Look at the JSON file *entry* of *root* and at all its shards."""
+    for _ in range(_ATTEMPTS):
+        verdict = _judge_once(root, entry, digests)
+        # Two files of two moments must not make one model.
+        if verdict._unchanged():
+            return verdict
+    return Verdict(verdict.outcome, verdict.watched, settled=False)
+
+
+def read(root: Root, entry: str) -> Reading:
+    """Read and parse the JSON file *entry* of *root*."""
+    identity = root.identify(entry)
+    if identity is None:
+        return Reading(None)
+    data = b""
+    try:
+        with OpenFile(root.join(entry)) as file:
+            identity = file.identity
+            size = identity.size
+            data = file.read(0, min(size, strict_json.MAX_BYTES))
+        if size > strict_json.MAX_BYTES:
+            raise InvalidModel(strict_json.too_large(size), entry)
+        model = parse(data, entry)
+    except OSError as error:
+        return Reading(identity, fault=_unreadable(error, entry))
+    except InvalidModel as fault:
+        return Reading(identity, fault=fault if _meant(entry, data, fault) else None)
+    return Reading(identity, model, sha256=hashlib.sha256(data).digest())
+
+
+def _meant(entry: str, data: bytes, fault: InvalidModel) -> bool:
+    # A fault in a member is that of a model. Where the file as a whole is at fault it
+    # may be any stray JSON, and a stray file must not become a broken model.
+    return (
+        fault.where != entry
+        or posixpath.basename(entry) == "model.json"
+        or seems_a_model(data)
+    )
+
+
+def examine(
+    root: Root,
+    entry: str,
+    model: ModelJSON,
+    watched: dict[str, Identity | None] | None = None,
+) -> Examination:
+    """Check *model*, read from *entry*, against its shards.
+
+    :param watched: is filled with each file looked at and its identity.
+    :raises InvalidModel: they are missing, not weights, or do not add up.
+    """
+    watched = {} if watched is None else watched
+    names = _shard_names(root, entry, model, watched)
+    shards = tuple(
+        tuple(_shard(root, name, watched) for name in group) for group in names
+    )
+    joined = [_JoinedShards(root, group) for group in shards]
+    try:
+        return Examination(model, shards, lay_out(model, shards, joined))
+    finally:
+        for group_bytes in joined:
+            group_bytes.close()
+
+
+def shard_names(root: Root, entry: str, model: ModelJSON) -> list[list[str]]:
+    """The files that a manifest's paths mean, by group, relative to *root*.
+
+    :raises InvalidModel: a path names no file that may be served.
+    """
+    return _shard_names(root, entry, model, {})
+
+
+def _judge_once(root: Root, entry: str, digests: Digests) -> Verdict:
+    now = digests.clock()
+    reading = read(root, entry)
+    watched: dict[str, Identity | None] = {root.join(entry): reading.identity}
+    outcome: Delivery | InvalidModel | None = reading.fault
+    if reading.model is not None:
+        try:
+            outcome = _deliver(root, entry, reading, digests, watched)
+        except InvalidModel as fault:
+            outcome = fault
+    settled = all(
+        seen is None or is_settled(seen.stamps, now) for seen in watched.values()
+    )
+    return Verdict(outcome, MappingProxyType(watched), settled)
+
+
+def _deliver(
+    root: Root,
+    entry: str,
+    reading: Reading,
+    digests: Digests,
+    watched: dict[str, Identity | None],
+) -> Delivery:
+    assert reading.model is not None
+    found = examine(root, entry, reading.model, watched)
+    names = [[shard.name for shard in group] for group in found.shards]
+    files = {
+        name: _digest(root, name, digests, watched)
+        for name in dict.fromkeys(name for group in names for name in group)
+    }
+    hasher = hashlib.sha256(_JSON_VERSION + reading.sha256)
+    for group in names:
+        for name in group:
+            hasher.update(files[name].sha256)
+    return Delivery(
+        entry=entry,
+        digest=hasher.hexdigest()[:32],
+        files=MappingProxyType(files),
+        _paths=tuple(tuple(group) for group in names),
+        _packed=zlib.compress(strict_json.dumps(found.model.loadable_document())),
+    )
+
+
+def _shard_names(
+    root: Root, entry: str, model: ModelJSON, watched: dict[str, Identity | None]
+) -> list[list[str]]:
+    directory = posixpath.dirname(entry)
+    return [
+        [
+            _existing(
+                root,
+                file_names(directory, path, f"{group.where}.paths[{index}]"),
+                f"{group.where}.paths[{index}]",
+                watched,
+            )
+            for index, path in enumerate(group.paths)
+        ]
+        for group in model.groups
+    ]
+
+
+def _existing(
+    root: Root,
+    names: Sequence[str],
+    where: str,
+    watched: dict[str, Identity | None],
+) -> str:
+    for name in names:
+        path = root.join(name)
+        identity = watched[path] = identify(path)
+        if identity is not None:
+            if root.holds(path):
+                return name
+            raise InvalidModel(
+                f"{name} is a link that leads out of the registered directory; "
+                "name the folder it leads to in TFJS_LINK_ROOTS",
+                where,
+            )
+    raise InvalidModel(
+        f"{names[0]} is missing or not a regular file; put it back or convert the "
+        "model again",
+        where,
+    )
+
+
+def _shard(root: Root, name: str, watched: Mapping[str, Identity | None]) -> Shard:
+    identity = watched[root.join(name)]
+    assert identity is not None
+    try:
+        with OpenFile(root.join(name)) as file:
+            head = file.read(0, _POINTER_SIZE)
+    except OSError as error:
+        raise _unreadable(error, name) from None
+    if identity.size <= _POINTER_SIZE and head.startswith(strict_json.GIT_LFS_POINTER):
+        raise InvalidModel(
+            "is a Git LFS pointer, not the weights; run 'git lfs pull'", name
+        )
+    if head[:64].lstrip().lower().startswith(_MARKUP):
+        raise InvalidModel(
+            "is a page or an error message, not weights; download it again", name
+        )
+    return Shard(name, identity.size)
+
+
+def _digest(
+    root: Root, name: str, digests: Digests, watched: dict[str, Identity | None]
+) -> Digest:
+    path = root.join(name)
+    try:
+        digest = digests.of(path)
+    except OSError as error:
+        raise _unreadable(error, name) from None
+    if digest.identity != watched[path]:
+        # The sizes were checked on another content: not a verdict, but a reason.
+        raise InvalidModel("is being written to; ask again", name)
+    return digest
+
+
+def _unreadable(error: OSError, name: str) -> InvalidModel:
+    return InvalidModel(f"cannot be read: {error.strerror or error}", name)
+
+
+class _JoinedShards:
+    """The shards of a group as one row of bytes, read through a window."""
+
+    def __init__(self, root: Root, shards: Sequence[Shard]) -> None:
+        self._root = root
+        self._shards = shards
+        self._open: tuple[str, OpenFile] | None = None
+        self._start = 0
+        self._window = b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        end = self._start + len(self._window)
+        if not (self._start <= offset and offset + length <= end):
+            self._start = offset
+            self._window = self._gather(offset, max(length, _WINDOW_SIZE))
+        begin = offset - self._start
+        return self._window[begin : begin + length]
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def _gather(self, offset: int, length: int) -> bytes:
+        parts, first = [], 0
+        for shard in self._shards:
+            begin, stop = offset - first, min(offset + length - first, shard.size)
+            if 0 <= begin < stop:
+                part = self._file(shard.name).read(begin, stop - begin)
+                parts.append(part)
+                offset, length = offset + len(part), length - len(part)
+            first += shard.size
+        return b"".join(parts)
+
+    def _file(self, name: str) -> OpenFile:
+        if self._open is None or self._open[0] != name:
+            self.close()
+            try:
+                self._open = (name, OpenFile(self._root.join(name)))
+            except OSError as error:
+                raise _unreadable(error, name) from None
+        return self._open[1]

@@ -1,0 +1,98 @@
+"""Where the names of registered models come from: the app's configuration, a folder of
+folders, and the file that ``flask tfjs register`` writes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .digests import is_settled
+from .registry import Registry
+
+logger = logging.getLogger("flask_tfjs")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_name(name: str) -> bool:
+    """Whether *name* can name a model."""
+    return _NAME.fullmatch(name) is not None
+
+
+class Folder:
+    """A directory whose sub-directories are models of their names; looked into again
+    when its time stamps change."""
+
+    def __init__(self, path: str, clock: Callable[[], int] = time.time_ns) -> None:
+        self.path = path
+        self._clock = clock
+        self._stamps: tuple[int, int] | None = None
+        self._models: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def models(self) -> Mapping[str, str]:
+        """Name -> directory."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            self._tell(f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}")
+            self._stamps, self._models = None, {}
+            return self._models
+        stamps = (status.st_mtime_ns, status.st_ctime_ns)
+        if stamps != self._stamps:
+            now = self._clock()
+            self._models = self._look()
+            self._stamps = stamps if is_settled(stamps, now) else None
+        return self._models
+
+    def _look(self) -> dict[str, str]:
+        models = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not os.path.isdir(entry.path):
+                    continue
+                if is_name(entry.name):
+                    models[entry.name] = entry.path
+                else:
+                    self._tell(
+                        f"TFJS_MODELS: folder {entry.name!r} is passed over: a model's "
+                        "name has letters, digits, '.', '_' and '-' only"
+                    )
+        return models
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("%s", message)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All names, the app's own configuration before the registry."""
+
+    fixed: Mapping[str, str]
+    folder: Folder | None = None
+    registry: Registry | None = None
+
+    def path(self, name: str) -> str | None:
+        """The directory or ``.json`` file registered as *name*."""
+        path = self.fixed.get(name)
+        if path is None and self.folder is not None:
+            path = self.folder.models().get(name)
+        if path is None and self.registry is not None:
+            path = self.registry.models().get(name)
+        return path
+
+    def all(self) -> dict[str, str]:
+        models: dict[str, str] = {}
+        if self.registry is not None:
+            models.update(self.registry.models())
+        if self.folder is not None:
+            models.update(self.folder.models())
+        models.update(self.fixed)
+        return dict(sorted(models.items()))

@@ -1,0 +1,92 @@
+"""What is kept for one registered blueprint of one app."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from flask import Flask
+
+from .config import Settings
+from .errors import ConfigError
+from .http.cors import Policy
+from .http.representations import Representations
+from .models.catalogue import Catalogue
+from .models.catalogue import entry_at_the_top
+from .models.registry import Registry
+from .models.sources import Folder
+from .models.sources import Sources
+
+EXTENSION = "tfjs"
+
+
+@dataclass(frozen=True)
+class State:
+    """One registration: its settings and all that is remembered for them.
+
+    :ivar endpoint: of the one rule that all its URLs match.
+    """
+
+    name: str
+    endpoint: str
+    settings: Settings
+    cors: Policy
+    catalogue: Catalogue
+    representations: Representations
+
+
+def make(name: str, endpoint: str, settings: Settings) -> State:
+    """The state for *settings*; opens no model.
+
+    :raises ConfigError: ``TFJS_MODELS`` is one directory that is itself a model.
+    """
+    catalogue = Catalogue(
+        _sources(settings),
+        assets=settings.assets,
+        link_roots=settings.link_roots,
+    )
+    return State(name, endpoint, settings, settings.cors, catalogue, Representations())
+
+
+def find(app: Flask, blueprint: str | None = None) -> State:
+    """The state of *app*'s blueprint named *blueprint*; of its only one for ``None``.
+
+    :raises ConfigError: there is none of that name, or there are several.
+    """
+    states: dict[str, State] = app.extensions.get(EXTENSION, {})
+    if not states:
+        raise ConfigError(
+            "the app has no flask_tfjs blueprint; add "
+            "'app.register_blueprint(tfjs_bp)' where the app is made"
+        )
+    if blueprint is None and len(states) == 1:
+        return next(iter(states.values()))
+    if blueprint in states:
+        return states[blueprint]
+    names = ", ".join(states)
+    if blueprint is None:
+        raise ConfigError(
+            f"the app has several flask_tfjs blueprints; name one: {names}"
+        )
+    raise ConfigError(
+        f"the app has no flask_tfjs blueprint {blueprint!r}, only {names}"
+    )
+
+
+def _sources(settings: Settings) -> Sources:
+    registry = Registry(settings.registry) if settings.registry else None
+    if isinstance(settings.models, str):
+        _refuse_a_model(settings.models)
+        return Sources({}, Folder(settings.models), registry)
+    return Sources(settings.models, None, registry)
+
+
+def _refuse_a_model(path: str) -> None:
+    name = os.path.basename(path).removesuffix(".json")
+    entry = path if os.path.isfile(path) else entry_at_the_top(path)
+    if entry is not None:
+        raise ConfigError(
+            f"TFJS_MODELS is one directory whose sub-directories are models, but "
+            f"{path} is itself a model ({os.path.basename(entry)}); "
+            f"write TFJS_MODELS = {{{name!r}: {path!r}}}"
+        )

@@ -1,0 +1,221 @@
+"""The URLs below the prefix, all methods under one rule: look up, then respond."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from flask import Response
+from flask import current_app
+from flask import request
+
+from .errors import InvalidModel
+from .errors import ModelNotFound
+from .http import codings
+from .http import cors
+from .http import media_types
+from .http.representations import Header
+from .http.representations import Representation
+from .http.representations import file_representation
+from .http.representations import json_representation
+from .http.responses import empty
+from .http.responses import json_error
+from .http.responses import represent
+from .models.catalogue import MAIN
+from .models.catalogue import ModelDirectory
+from .models.catalogue import ServedFile
+from .models.delivery import Delivery
+from .models.files import Body
+from .models.files import FileChanged
+from .models.files import OpenFile
+from .models.summary import summarize
+from .state import State
+
+ALLOWED = "GET, HEAD, OPTIONS"
+
+# How often a file is looked up anew that changes between the look and the opening.
+_ATTEMPTS = 3
+
+_Respond = Callable[[list[Header]], Response]
+
+
+def serve(state: State, path: str) -> Response:
+    """Answer the URL *path* below the prefix, whatever the method."""
+    origin = request.headers.get("Origin")
+    if request.method == "OPTIONS":
+        return _options(state, origin)
+    around = cors.response_headers(state.cors, origin)
+    readable = request.method in ("GET", "HEAD")
+    try:
+        respond = _look_up(state, path)
+        if readable:
+            return respond(around)
+    except ModelNotFound as error:
+        return _error(path, 404, str(error), around)
+    except InvalidModel as error:
+        if readable:
+            return _error(path, 500, str(error), around)
+    message = f"{request.method} is not allowed here, only {ALLOWED}"
+    return _error(path, 405, message, [*around, ("Allow", ALLOWED)])
+
+
+def keep_safe(state: State, response: Response) -> Response:
+    """Mend what others answered or changed on our URLs, after all other hooks.
+
+    An error page of the app, of a rate limiter or of a login on a shard's URL would be
+    read as weights, and without CORS headers a page could not read an error at all. A
+    layer that encoded our JSON anew made its digest wrong.
+    """
+    headers = response.headers
+    if response.status_code >= 400 and not _is_json(_requested_path()):
+        response.set_data(b"")
+        headers["Content-Type"] = media_types.OCTETS
+    if "Cross-Origin-Resource-Policy" not in headers:
+        around = cors.response_headers(state.cors, request.headers.get("Origin"))
+        for name, value in around:
+            if name == "Vary":
+                response.vary.add(value)
+            else:
+                headers.setdefault(name, value)
+    coding = headers.get("Content-Encoding")
+    if coding and not headers.get("ETag", "").endswith(f'-{coding}"'):
+        headers.pop("Repr-Digest", None)
+    return response
+
+
+def _requested_path() -> str:
+    return str((request.view_args or {}).get("path", ""))
+
+
+def _options(state: State, origin: str | None) -> Response:
+    requested = request.headers.get("Access-Control-Request-Headers")
+    headers = cors.preflight_headers(state.cors, origin, requested, ALLOWED)
+    return empty(204, headers, ("Allow", ALLOWED))
+
+
+def _is_json(path: str) -> bool:
+    """Whether a person or ``response.json()`` reads what *path* answers."""
+    rest = path.removeprefix("/").partition("/")[2]
+    return not rest or rest.endswith(".json")
+
+
+def _error(path: str, status: int, message: str, around: Iterable[Header]) -> Response:
+    if _is_json(path):
+        return json_error(status, message, around)
+    return empty(status, around)
+
+
+def _look_up(state: State, path: str) -> _Respond:
+    """Whatever *path* names, ready to be answered with.
+
+    :raises ModelNotFound: it names nothing.
+    :raises InvalidModel: it names a model that cannot be loaded.
+    """
+    name, slash, rest = path.removeprefix("/").partition("/")
+    if not name:
+        return _index(state, rest)
+    directory = state.catalogue.directory(name)
+    if not slash:
+        # The client cuts the URL after its last slash, so the name goes before paths.
+        return partial(_model, state, directory.main(), f"{name}/", "")
+    if rest in ("", MAIN):
+        return partial(_model, state, directory.main(), "", "")
+    if rest.endswith(".json"):
+        try:
+            delivery = directory.delivery(rest)
+        except ModelNotFound:
+            return _file(directory, rest)
+        return partial(_model, state, delivery, "", posixpath.dirname(rest))
+    return _file(directory, rest)
+
+
+def _index(state: State, rest: str) -> _Respond:
+    shown = current_app.debug if state.settings.index is None else state.settings.index
+    if rest or not shown:
+        raise ModelNotFound("there is nothing at this URL")
+    return partial(_list, state)
+
+
+def _list(state: State, around: list[Header]) -> Response:
+    models = [
+        {
+            "name": summary.name,
+            "state": summary.state,
+            "entries": [
+                {"path": f"{summary.name}/{entry.name}", "kind": entry.kind}
+                for entry in summary.entries
+            ],
+            "bytes": summary.byte_length,
+        }
+        for summary in summarize(state.catalogue)
+    ]
+    text = json.dumps({"models": models}).encode()
+    tag = hashlib.sha256(text).hexdigest()[:32]
+    return represent(request, json_representation(text, tag=tag), around)
+
+
+def _model(
+    state: State, delivery: Delivery, prefix: str, folder: str, around: list[Header]
+) -> Response:
+    """The JSON of a model.
+
+    :param prefix: what leads from the URL's own folder to *folder*.
+    :param folder: the folder, relative to the model's root, that paths start from.
+    """
+    tag = delivery.digest
+    if prefix:
+        tag += ".bare"
+    elif folder != posixpath.dirname(delivery.entry):
+        tag += ".root"
+    coding = codings.choose(request.accept_encodings)
+
+    def make() -> Representation:
+        text = delivery.manifest(folder, prefix)
+        return json_representation(
+            text, tag=tag, coding=coding, max_age=state.settings.model_max_age
+        )
+
+    key = (prefix, delivery.entry, tag, coding)
+    return represent(request, state.representations.get(key, make), around)
+
+
+def _file(directory: ModelDirectory, name: str) -> _Respond:
+    directory.file(name)
+    return partial(_send, directory, name)
+
+
+def _send(directory: ModelDirectory, name: str, around: list[Header]) -> Response:
+    for _ in range(_ATTEMPTS):
+        served = directory.file(name)
+        try:
+            return _send_once(served, around)
+        except OSError:
+            continue  # it changed since: look again
+    return empty(503, around, ("Retry-After", "1"))
+
+
+def _send_once(served: ServedFile, around: list[Header]) -> Response:
+    digest = served.digest
+    media_type = (
+        media_types.OCTETS if served.shard else media_types.of_asset(served.name)
+    )
+    representation = file_representation(
+        digest.sha256, digest.identity.size, media_type
+    )
+    if not digest.settled:
+        # Of a part nobody can say which content it belongs to.
+        representation = replace(representation, ranges=False)
+
+    def open_body(start: int, stop: int) -> Body:
+        file = OpenFile(served.path)
+        if file.identity != digest.identity:
+            file.close()
+            raise FileChanged(served.name)
+        return Body(file, start, stop, None if digest.settled else digest.sha256)
+
+    return represent(request, representation, around, open_body)
