@@ -7,7 +7,6 @@ import json
 import posixpath
 from collections.abc import Callable
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 
 from flask import Response
@@ -207,9 +206,6 @@ def _send_once(served: ServedFile, around: list[Header]) -> Response:
     representation = file_representation(
         digest.sha256, digest.identity.size, media_type
     )
-    if not digest.settled:
-        # Of a part nobody can say which content it belongs to.
-        representation = replace(representation, ranges=False)
 
     def open_body(start: int, stop: int) -> Body:
         file = OpenFile(served.path)

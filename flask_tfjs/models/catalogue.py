@@ -75,7 +75,7 @@ class Catalogue:
         self.sources = sources
         self._assets = tuple(assets)
         self._link_roots = tuple(link_roots)
-        self._digests = digests or Digests()
+        self.digests = digests or Digests()
         self._directories: dict[str, ModelDirectory] = {}
 
     def names(self) -> list[str]:
@@ -96,7 +96,7 @@ class Catalogue:
                 path,
                 assets=self._assets,
                 link_roots=self._link_roots,
-                digests=self._digests,
+                digests=self.digests,
             )
             self._directories[name] = directory
         return directory
@@ -134,7 +134,7 @@ class ModelDirectory:
         self._only = os.path.basename(path) if single else None
         self.root = Root(os.path.dirname(path) if single else path, tuple(link_roots))
         self._assets = tuple(assets)
-        self._digests = digests or Digests()
+        self.digests = digests or Digests()
         self._listing: Listing | None = None
         self._candidates: dict[str, _Candidate] = {}
         self._verdicts: dict[str, Verdict] = {}
@@ -150,7 +150,7 @@ class ModelDirectory:
         listing = self._listing
         if listing is None or not listing.is_current():
             try:
-                listing = list_directory(self.root)
+                listing = list_directory(self.root, self.digests.clock)
             except OSError as error:
                 self._listing = None
                 raise self._log(
@@ -240,7 +240,7 @@ class ModelDirectory:
         with self._judging[entry]:
             verdict = self._verdicts.get(entry)
             if verdict is None or not verdict.is_current():
-                verdict = judge(self.root, entry, self._digests)
+                verdict = judge(self.root, entry, self.digests)
                 self._keep(entry, verdict)
         return verdict
 
@@ -292,7 +292,7 @@ class ModelDirectory:
             raise copy(fault)
         if self._is_asset(name):
             try:
-                digest = self._digests.of(self.root.join(name))
+                digest = self.digests.of(self.root.join(name))
             except OSError as error:
                 raise InvalidModel(f"cannot be read: {error.strerror}", name) from None
             return ServedFile(name, self.root.join(name), digest, shard=False)
@@ -314,7 +314,7 @@ class ModelDirectory:
             and known.identity == identify(self.root.join(name))
         ):
             return known
-        now = self._digests.clock()
+        now = self.digests.clock()
         reading = read(self.root, name)
         shards: frozenset[str] = frozenset()
         if reading.model is not None:

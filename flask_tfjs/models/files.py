@@ -134,33 +134,39 @@ class Body:
     iteration raises :class:`FileChanged` before the last block, and every client sees
     a transfer that is too short.
 
-    :param sha256: the promised digest of the whole file, checked on the way where the
-        file's identity is too young to be trusted.
+    :param sha256: the promised digest of the whole file, for a file whose identity is
+        too young to be trusted: all of it is then read, whatever part is sent.
     """
 
     def __init__(
         self, file: OpenFile, start: int, stop: int, sha256: bytes | None = None
     ) -> None:
         self._file = file
-        self._blocks = file.blocks(start, stop)
-        self._sha256 = sha256
+        if sha256 is None:
+            self._blocks = file.blocks(start, stop)
+        else:
+            self._blocks = _verified(file, start, stop, sha256)
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._blocks if self._sha256 is None else self._verified(self._sha256)
-
-    def _verified(self, sha256: bytes) -> Iterator[bytes]:
-        hasher, held = hashlib.sha256(), b""
-        for block in self._blocks:
-            if held:
-                yield held
-            hasher.update(block)
-            held = block
-        if hasher.digest() != sha256:
-            raise FileChanged(self._file.name)
-        yield held
+        return self._blocks
 
     def close(self) -> None:
         self._file.close()
+
+
+def _verified(file: OpenFile, start: int, stop: int, sha256: bytes) -> Iterator[bytes]:
+    hasher, held, offset = hashlib.sha256(), b"", 0
+    for block in file.blocks():
+        hasher.update(block)
+        part = block[max(start - offset, 0) : max(stop - offset, 0)]
+        offset += len(block)
+        if part:
+            if held:
+                yield held
+            held = part
+    if hasher.digest() != sha256:
+        raise FileChanged(file.name)
+    yield held
 
 
 @dataclass(frozen=True, slots=True)

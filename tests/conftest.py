@@ -1,0 +1,58 @@
+"""Fixtures that most rooms share: a model, an app that serves it, its clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask.testing import FlaskCliRunner
+from models import write_model
+
+from flask_tfjs import tfjs_bp
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> MakeApp:
+    """``make_app(TFJS_X=…)``: an app with the ready-made blueprint; no settings: one
+    small model named ``dense``, in ``tmp_path / "dense"``."""
+
+    def make(**config: Any) -> Flask:
+        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+        app.config.update(TESTING=True)
+        if "TFJS_MODELS" not in config:
+            write_model(tmp_path / "dense")
+            config["TFJS_MODELS"] = {"dense": tmp_path / "dense"}
+        app.config.update(config)
+        app.register_blueprint(tfjs_bp)
+        return app
+
+    return make
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app: Flask) -> FlaskCliRunner:
+    return app.test_cli_runner()
+
+
+def grow_old(app: Flask) -> None:
+    """Let *app* believe that all files were written long ago, so that what it remembers
+    of them counts. Nothing else can: a file's change time cannot be set."""
+    for state in app.extensions["tfjs"].values():
+        state.catalogue.digests.clock = lambda: time.time_ns() + 60_000_000_000
