@@ -1,1 +1,288 @@
-"""x"""
+"""``flask tfjs …``: each command a few lines around the library. Results go to stdout,
+errors to stderr; exit 0: fine, 1: a fault, 2: a wrong command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
+
+import click
+from flask import Flask
+from flask.cli import NoAppException
+from flask.cli import ScriptInfo
+
+from . import config
+from . import reports
+from . import state as states
+from .errors import ConfigError
+from .errors import InvalidModel
+from .errors import ModelNotFound
+from .errors import TFJSError
+from .models import registry
+from .models.catalogue import ModelDirectory
+from .models.findings import Finding
+from .models.findings import check_directory
+from .models.sources import is_name
+from .models.summary import summarize
+from .probe import probe
+from .state import State
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Turns the package's errors into ``Error: …`` on stderr and exit 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TFJSError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Site:
+    """An app with a flask_tfjs blueprint."""
+
+    app: Flask
+    state: State
+
+
+@click.group(cls=_Group)
+def tfjs() -> None:
+    """Serve TensorFlow.js models."""
+
+
+def _blueprint_option(command: _Command) -> _Command:
+    return click.option(
+        "--blueprint", metavar="NAME", help="Which of the app's flask_tfjs blueprints."
+    )(command)
+
+
+def _json_option(command: _Command) -> _Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def _link_root_option(command: _Command) -> _Command:
+    return click.option(
+        "--link-root",
+        "link_roots",
+        multiple=True,
+        metavar="DIRECTORY",
+        help="For a path: links may lead into this directory.",
+    )(command)
+
+
+@tfjs.command("list")
+@_blueprint_option
+@_json_option
+@click.pass_context
+def list_(ctx: click.Context, blueprint: str | None, as_json: bool) -> None:
+    """List the models of the app."""
+    site = _site(ctx, blueprint)
+    summaries = summarize(site.state.catalogue)
+    rows = [
+        reports.list_row(summary, _url(site, reports.main_path(summary)))
+        for summary in summaries
+    ]
+    fault = site.state.catalogue.sources.fault
+    if fault is not None:
+        click.echo(f"Warning: {fault}", err=True)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(reports.list_table(rows))
+    else:
+        click.echo("No models. Add one: flask tfjs register NAME PATH")
+
+
+@tfjs.command()
+@click.argument("name")
+@click.argument("path")
+@click.option("--force", is_flag=True, help="Even when there is no sound model.")
+@_blueprint_option
+@click.pass_context
+def register(
+    ctx: click.Context, name: str, path: str, force: bool, blueprint: str | None
+) -> None:
+    """Serve the directory or .json file PATH as NAME.
+
+    The entry is kept in the file TFJS_REGISTRY; a running server notices.
+    """
+    if not is_name(name):
+        raise click.BadParameter(
+            "a name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter "
+            "or digit",
+            param_hint="NAME",
+        )
+    site = _site(ctx, blueprint)
+    if site.state.catalogue.sources.is_configured(name):
+        raise ConfigError(
+            f"{name!r} is in the app's TFJS_MODELS, which wins over the registry; "
+            "choose another name or remove it there"
+        )
+    directory = _directory_at(path, site.state.settings.link_roots, name)
+    if not force:
+        _require_sound(directory)
+    registry.register(_registry_path(site), name, directory.path)
+    click.echo(f"Registered {name}: {directory.path}")
+
+
+@tfjs.command()
+@click.argument("name")
+@_blueprint_option
+@click.pass_context
+def unregister(ctx: click.Context, name: str, blueprint: str | None) -> None:
+    """Remove NAME from the file TFJS_REGISTRY. No file of the model is touched."""
+    site = _site(ctx, blueprint)
+    if site.state.catalogue.sources.is_configured(name):
+        raise ConfigError(
+            f"{name!r} comes from the app's TFJS_MODELS, not from the registry; "
+            "remove it there"
+        )
+    registry.unregister(_registry_path(site), name)
+    click.echo(f"Unregistered {name}")
+
+
+@tfjs.command()
+@click.argument("model", metavar="NAME_OR_PATH")
+@_blueprint_option
+@_link_root_option
+@_json_option
+@click.pass_context
+def show(
+    ctx: click.Context,
+    model: str,
+    blueprint: str | None,
+    link_roots: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what a model is: kind, loader, inputs, weights, shards, bytes.
+
+    A registered name comes first; write ./x for a path.
+    """
+    directory, site = _find(ctx, model, blueprint, link_roots)
+    found: list[reports.ModelReport] = []
+    faults: list[str] = []
+    for entry in directory.entries():
+        try:
+            url = _url(site, f"/{directory.name}/{entry}")
+            found.append(reports.describe(directory, entry, url))
+        except InvalidModel as fault:
+            faults.append(f"{directory.name}/{entry}: {fault}")
+    if not found and not faults:
+        raise ModelNotFound(f"there is no model in {model}")
+    if as_json:
+        click.echo(json.dumps([report.as_json() for report in found], indent=2))
+    elif found:
+        click.echo("\n\n".join(report.text() for report in found))
+    if faults:
+        raise click.ClickException("\n".join(faults))
+
+
+@tfjs.command()
+@click.argument("models", nargs=-1, metavar="[NAME_OR_PATH]...")
+@_blueprint_option
+@_link_root_option
+@_json_option
+@click.pass_context
+def check(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    blueprint: str | None,
+    link_roots: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Find everything that can go wrong when a browser loads a model.
+
+    All registered models, or those named; write ./x for a path, which needs no app.
+    Exit 1 when there is an error.
+    """
+    findings: list[Finding] = []
+    if models:
+        for model in models:
+            findings += _check(*_find(ctx, model, blueprint, link_roots))
+    else:
+        findings += _check_site(_site(ctx, blueprint))
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(reports.findings(findings))
+    if any(finding.level == "error" for finding in findings):
+        ctx.exit(1)
+
+
+def _check_site(site: _Site) -> Iterator[Finding]:
+    catalogue = site.state.catalogue
+    if catalogue.sources.fault is not None:
+        yield Finding("error", "configuration", catalogue.sources.fault)
+    for name in catalogue.names():
+        yield from _check(catalogue.directory(name), site)
+
+
+def _check(directory: ModelDirectory, site: _Site | None) -> Iterator[Finding]:
+    yield from check_directory(directory)
+    sound = next(directory.sound_entries(), None)
+    if site is not None and sound is not None:
+        yield from probe(site.app, site.state, directory.name, sound)
+
+
+def _site(ctx: click.Context, blueprint: str | None) -> _Site:
+    app = ctx.ensure_object(ScriptInfo).load_app()
+    return _Site(app, states.find(app, blueprint))
+
+
+def _find(
+    ctx: click.Context, model: str, blueprint: str | None, link_roots: Sequence[str]
+) -> tuple[ModelDirectory, _Site | None]:
+    """The directory registered as *model*, with its app; or the one at that path."""
+    if is_name(model):
+        try:
+            site = _site(ctx, blueprint)
+            return site.state.catalogue.directory(model), site
+        except (NoAppException, ModelNotFound):
+            if not os.path.exists(model):
+                raise
+    return _directory_at(model, link_roots), None
+
+
+def _directory_at(
+    path: str, link_roots: Sequence[str] = (), name: str | None = None
+) -> ModelDirectory:
+    path = os.path.abspath(path)
+    return ModelDirectory(
+        name or os.path.basename(path).removesuffix(".json"),
+        path,
+        assets=config.ASSETS,
+        link_roots=[os.path.realpath(root) for root in link_roots],
+    )
+
+
+def _require_sound(directory: ModelDirectory) -> None:
+    entries = directory.entries()
+    if not entries:
+        raise ModelNotFound(
+            f"there is no model in {directory.path}; --force registers it all the same"
+        )
+    for entry in entries:
+        directory.examine(entry)
+
+
+def _registry_path(site: _Site) -> str:
+    path = site.state.settings.registry
+    if path is None:
+        raise ConfigError(
+            "TFJS_REGISTRY is None, so nothing can be registered; set it to a path"
+        )
+    return path
+
+
+def _url(site: _Site | None, path: str) -> str:
+    return path if site is None else states.url_of(site.app, site.state, path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
+from dataclasses import field
 
 from flask import Flask
 
 from .config import Settings
 from .errors import ConfigError
+from .errors import InvalidModel
 from .http.cors import Policy
 from .http.representations import Representations
 from .models.catalogue import Catalogue
@@ -16,6 +19,8 @@ from .models.catalogue import entry_at_the_top
 from .models.registry import Registry
 from .models.sources import Folder
 from .models.sources import Sources
+
+logger = logging.getLogger("flask_tfjs")
 
 EXTENSION = "tfjs"
 
@@ -33,6 +38,14 @@ class State:
     cors: Policy
     catalogue: Catalogue
     representations: Representations
+    _logged: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def log_once(self, name: str, fault: InvalidModel) -> None:
+        """Log why a model cannot be served: once, since a page that asks again and
+        again must not fill the log."""
+        if self._logged.get((name, fault.where)) != fault.message:
+            self._logged[name, fault.where] = fault.message
+            logger.error("model %s cannot be served: %s", name, fault)
 
 
 def make(name: str, endpoint: str, settings: Settings) -> State:
@@ -71,6 +84,18 @@ def find(app: Flask, blueprint: str | None = None) -> State:
     raise ConfigError(
         f"the app has no flask_tfjs blueprint {blueprint!r}, only {names}"
     )
+
+
+def url_of(app: Flask, state: State, path: str) -> str:
+    """The URL of *path* below the blueprint's prefix, as a page of the app writes it.
+
+    :param path: ``""``, or a text that starts with ``/``.
+    """
+    adapter = app.url_map.bind(
+        app.config["SERVER_NAME"] or "localhost",
+        script_name=app.config["APPLICATION_ROOT"],
+    )
+    return adapter.build(state.endpoint, {"path": path})
 
 
 def _sources(settings: Settings) -> Sources:

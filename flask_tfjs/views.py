@@ -57,6 +57,7 @@ def serve(state: State, path: str) -> Response:
     except ModelNotFound as error:
         return _error(path, 404, str(error), around)
     except InvalidModel as error:
+        state.log_once(path.removeprefix("/").partition("/")[0], error)
         if readable:
             return _error(path, 500, str(error), around)
     message = f"{request.method} is not allowed here, only {ALLOWED}"

@@ -4,11 +4,11 @@ looked up among the names that a directory and the manifests in it offer."""
 from __future__ import annotations
 
 import fnmatch
-import logging
 import os
 import posixpath
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -31,8 +31,6 @@ from .files import identify
 from .listing import Listing
 from .listing import list_directory
 from .sources import Sources
-
-logger = logging.getLogger("flask_tfjs")
 
 #: The entry that a model's directory URL answers with, where there is one.
 MAIN = "model.json"
@@ -117,6 +115,7 @@ class ModelDirectory:
     """A registered directory, or a registered JSON file and what lies beside it.
 
     :ivar path: absolute, as registered.
+    :ivar only: the file's name, where a file is registered.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class ModelDirectory:
         self.name = name
         self.path = path
         single = path.endswith(".json") and not os.path.isdir(path)
-        self._only = os.path.basename(path) if single else None
+        self.only = os.path.basename(path) if single else None
         self.root = Root(os.path.dirname(path) if single else path, tuple(link_roots))
         self._assets = tuple(assets)
         self.digests = digests or Digests()
@@ -140,7 +139,6 @@ class ModelDirectory:
         self._verdicts: dict[str, Verdict] = {}
         self._owners: dict[str, str] = {}
         self._judging: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._logged: dict[str, str] = {}
 
     def listing(self) -> Listing:
         """The names in the directory, as they are now.
@@ -150,18 +148,18 @@ class ModelDirectory:
         listing = self._listing
         if listing is None or not listing.is_current():
             try:
-                listing = list_directory(self.root, self.digests.clock)
+                listing = list_directory(
+                    self.root, self.digests.clock, deep=self.only is None
+                )
             except OSError as error:
                 self._listing = None
-                raise self._log(
-                    InvalidModel(
-                        f"the registered directory cannot be read: {error.strerror}; "
-                        "put it back, or register the model anew",
-                        self.name,
-                    )
+                raise InvalidModel(
+                    f"the directory cannot be read: {error.strerror}; put it back or "
+                    "correct the path",
+                    self.name,
                 ) from None
-            if self._only is not None:
-                listing.json = [n for n in listing.json if n == self._only]
+            if self.only is not None:
+                listing.json = [n for n in listing.json if n == self.only]
             self._listing = listing
         return listing
 
@@ -207,6 +205,19 @@ class ModelDirectory:
                 return examine(self.root, entry, reading.model)
         raise self._no_such(entry)
 
+    def sound_entries(self) -> Iterator[str]:
+        """The entries that can be loaded; none where the directory is missing."""
+        try:
+            entries = self.entries()
+        except InvalidModel:
+            return
+        for entry in entries:
+            try:
+                self.examine(entry)
+            except (InvalidModel, ModelNotFound):
+                continue
+            yield entry
+
     def delivery(self, entry: str) -> Delivery:
         """The sound model that the JSON file *entry* is.
 
@@ -250,8 +261,6 @@ class ModelDirectory:
         if isinstance(verdict.outcome, Delivery):
             for name in verdict.outcome.files:
                 self._owners[name] = entry
-        if isinstance(verdict.outcome, InvalidModel):
-            self._log(verdict.outcome)
 
     def _forget(self, entry: str) -> None:
         verdict = self._verdicts.pop(entry, None)
@@ -339,10 +348,3 @@ class ModelDirectory:
     def _refusal(self, name: str) -> str | None:
         reason = self.listing().refused.get(name)
         return reason and f"{name} {reason}"
-
-    def _log(self, fault: InvalidModel) -> InvalidModel:
-        # Once per reason: a page that asks again and again must not fill the log.
-        if self._logged.get(fault.where) != str(fault):
-            self._logged[fault.where] = str(fault)
-            logger.error("model %s cannot be served: %s", self.name, fault)
-        return fault

@@ -52,10 +52,13 @@ class Listing:
         )
 
 
-def list_directory(root: Root, clock: Callable[[], int] = time.time_ns) -> Listing:
+def list_directory(
+    root: Root, clock: Callable[[], int] = time.time_ns, *, deep: bool = True
+) -> Listing:
     """List *root*; hidden names are passed over, links followed where *root* holds
     their target.
 
+    :param deep: whether to look into the folders in it.
     :raises OSError: the directory itself is missing or unreadable.
     """
     os.listdir(root.path)
@@ -71,7 +74,8 @@ def list_directory(root: Root, clock: Callable[[], int] = time.time_ns) -> Listi
             listing.truncated = True
             continue
         inside = (*above, real)
-        pending += [(name, inside) for name in _list_folder(root, folder, listing)]
+        folders = _list_folder(root, folder, listing)
+        pending += [(name, inside) for name in folders if deep]
     listing.json.sort()
     listing._settle(started)
     return listing

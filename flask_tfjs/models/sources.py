@@ -26,11 +26,15 @@ def is_name(name: str) -> bool:
 
 class Folder:
     """A directory whose sub-directories are models of their names; looked into again
-    when its time stamps change."""
+    when its time stamps change.
+
+    :ivar fault: why it cannot be looked into.
+    """
 
     def __init__(self, path: str, clock: Callable[[], int] = time.time_ns) -> None:
         self.path = path
         self._clock = clock
+        self.fault: str | None = None
         self._stamps: tuple[int, int] | None = None
         self._models: dict[str, str] = {}
         self._told: set[str] = set()
@@ -40,9 +44,11 @@ class Folder:
         try:
             status = os.stat(self.path)
         except OSError as error:
-            self._tell(f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}")
+            self.fault = f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}"
+            self._tell(self.fault)
             self._stamps, self._models = None, {}
             return self._models
+        self.fault = None
         stamps = (status.st_mtime_ns, status.st_ctime_ns)
         if stamps != self._stamps:
             now = self._clock()
@@ -87,6 +93,20 @@ class Sources:
         if path is None and self.registry is not None:
             path = self.registry.models().get(name)
         return path
+
+    def is_configured(self, name: str) -> bool:
+        """Whether *name* comes from the app's configuration."""
+        folder = self.folder.models() if self.folder is not None else {}
+        return name in self.fixed or name in folder
+
+    @property
+    def fault(self) -> str | None:
+        """Why names are missing that should be there."""
+        self.all()
+        for source in (self.folder, self.registry):
+            if source is not None and source.fault is not None:
+                return source.fault
+        return None
 
     def all(self) -> dict[str, str]:
         models: dict[str, str] = {}

@@ -1,0 +1,111 @@
+"""Everything that files tell about what will go wrong when a browser loads a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InvalidModel
+from ..errors import ModelNotFound
+from ..format.topology import LOADERS
+from ..format.topology import keras_layers
+from .catalogue import ModelDirectory
+from .delivery import Examination
+from .listing import MAX_DEPTH
+from .listing import MAX_FILES
+
+Level = Literal["error", "warning", "note"]
+
+_WEIGHT_SUFFIXES = (".bin", ".weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know.
+
+    :ivar level: ``error``: it does not load, or not rightly; ``warning``: it may not;
+        ``note``: worth knowing.
+    :ivar where: the model and the file or member, as a person would name it.
+    :ivar message: what is wrong and the cure, one sentence or two.
+    """
+
+    level: Level
+    where: str
+    message: str
+
+
+def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
+    """Check all entries of a directory and what lies around them."""
+    name = directory.name
+    try:
+        entries = directory.entries()
+    except InvalidModel as fault:
+        yield Finding("error", fault.where, fault.message)
+        return
+    used: set[str] = set()
+    for entry in entries:
+        where = f"{name}/{entry}"
+        try:
+            found = directory.examine(entry)
+        except (InvalidModel, ModelNotFound) as fault:
+            yield Finding("error", where, str(fault))
+            continue
+        used.update(shard.name for group in found.shards for shard in group)
+        for level, message in _check_model(found):
+            yield Finding(level, where, message)
+    if not entries:
+        yield Finding(
+            "error",
+            name,
+            "no JSON file in it is a TensorFlow.js model; convert or save one there",
+        )
+    yield from _check_surroundings(directory, used)
+
+
+def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
+    model = found.model
+    if found.layout.surplus:
+        yield (
+            "warning",
+            f"the shards have {found.layout.surplus} bytes more than the weights need; "
+            "clients ignore them, but the file may be another one than the JSON means",
+        )
+    if model.kind == "layers-model" and any(
+        "batch_shape" in config and "batch_input_shape" not in config
+        for config in (layer.get("config") for layer in keras_layers(model.document))
+        if isinstance(config, dict)
+    ):
+        yield (
+            "error",
+            "the topology is written by Keras 3, which TensorFlow.js 4.22 refuses "
+            "('An InputLayer should be passed either…'); save the model with tf_keras "
+            "(Keras 2), or export it as a SavedModel and convert that to a graph model",
+        )
+    stated = model.document.get("format") if isinstance(model.document, dict) else None
+    if stated in LOADERS and stated != model.kind:
+        yield (
+            "warning",
+            f"'format' says {stated!r}, but the topology is that of a {model.kind}: "
+            f"load it with {LOADERS[model.kind]}()",
+        )
+
+
+def _check_surroundings(directory: ModelDirectory, used: set[str]) -> Iterator[Finding]:
+    listing = directory.listing()
+    for name, reason in sorted(listing.refused.items()):
+        yield Finding("warning", f"{directory.name}/{name}", reason)
+    for name in sorted(listing.names - used):
+        if directory.only is None and name.endswith(_WEIGHT_SUFFIXES):
+            yield Finding(
+                "note",
+                f"{directory.name}/{name}",
+                "no manifest names it, so it has no URL; remove it if it is a leftover",
+            )
+    if listing.truncated:
+        yield Finding(
+            "warning",
+            directory.name,
+            f"only {MAX_FILES} files and {MAX_DEPTH} levels of folders are looked at, "
+            "and there are more; register the folder that holds the model itself",
+        )

@@ -1,0 +1,239 @@
+"""What the commands print: values for ``--json``, text for people."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .format.topology import LOADERS
+from .format.topology import Port
+from .format.topology import Topology
+from .format.topology import describe as describe_topology
+from .http import codings
+from .models.catalogue import MAIN
+from .models.catalogue import ModelDirectory
+from .models.delivery import Examination
+from .models.findings import Finding
+from .models.summary import Summary
+
+
+def main_path(summary: Summary) -> str:
+    """The path below the prefix that loads a model, or that lists its entries."""
+    names = [entry.name for entry in summary.entries]
+    if MAIN in names or len(names) < 2:
+        return f"/{summary.name}/{MAIN}"
+    return f"/{summary.name}/"
+
+
+def list_row(summary: Summary, url: str) -> dict[str, Any]:
+    kinds = {entry.kind for entry in summary.entries if entry.kind is not None}
+    return {
+        "name": summary.name,
+        "kind": kinds.pop() if len(kinds) == 1 else ("several" if kinds else None),
+        "entries": [entry.name for entry in summary.entries],
+        "versions": [],
+        "bytes": summary.byte_length,
+        "directory": summary.path,
+        "url": url,
+        "state": summary.state,
+        "reason": summary.fault,
+    }
+
+
+def list_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = ["NAME", "KIND", "ENTRIES", "VERSIONS", "SIZE", "DIRECTORY", "URL", "STATE"]
+    return _table([head, *(_cells(row) for row in rows)])
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """A line for each finding, and one that sums them up."""
+    lines = [f"{f.level}: {f.where}: {f.message}" for f in found]
+    counts = Counter(finding.level for finding in found)
+    errors, warnings = counts["error"], counts["warning"]
+    if not errors and not warnings:
+        return "\n".join([*lines, "Everything loads."])
+    summed_up = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+    return "\n".join([*lines, summed_up])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """All that can be told of one sound model.
+
+    :ivar on_the_wire: bytes of a whole load, JSON and shards, by content coding of the
+        JSON.
+    :ivar digest: of the model; *digests*: of each shard, base64 of SHA-256 as in
+        ``Repr-Digest``.
+    """
+
+    path: str
+    url: str
+    found: Examination
+    topology: Topology
+    on_the_wire: Mapping[str, int]
+    digest: str
+    digests: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        model = self.found.model
+        return {
+            "path": self.path,
+            "kind": model.kind,
+            "loader": self.loader,
+            "inputs": [_port_json(port) for port in self.topology.inputs],
+            "outputs": [_port_json(port) for port in self.topology.outputs],
+            "units": dict(self.topology.units),
+            "weights": len(list(model.weights)),
+            "weights_by_dtype": dict(self._dtypes()),
+            "parameters": self._parameters(),
+            "shards": {
+                shard.name: {"bytes": shard.size, "sha-256": self.digests[shard.name]}
+                for group in self.found.shards
+                for shard in group
+            },
+            "bytes_on_the_wire": dict(self.on_the_wire),
+            "digest": self.digest,
+        }
+
+    @property
+    def loader(self) -> str:
+        kind = self.found.model.kind
+        if kind == "weights-manifest":
+            folder = self.url.rpartition("/")[0]
+            return (
+                f'{LOADERS[kind]}(await (await fetch("{self.url}")).json(), "{folder}")'
+            )
+        return f'{LOADERS[kind]}("{self.url}")'
+
+    def text(self) -> str:
+        model = self.found.model
+        units = "layers" if model.kind == "layers-model" else "ops"
+        total = sum(self.topology.units.values())
+        dtypes = ", ".join(f"{dtype} {n}" for dtype, n in self._dtypes().items())
+        wire = ", ".join(f"{coding} {n:,}" for coding, n in self.on_the_wire.items())
+        rows = [
+            ["kind", model.kind],
+            ["load", self.loader],
+            *(["input", _port_text(port)] for port in self.topology.inputs),
+            *(["output", _port_text(port)] for port in self.topology.outputs),
+            *([[units, f"{total}: {_most(self.topology.units)}"]] if total else []),
+            [
+                "weights",
+                f"{len(list(model.weights))} ({dtypes}), "
+                f"{self._parameters():,} parameters",
+            ],
+            *(
+                ["shard", f"{s.name} {s.size:,} bytes sha-256={self.digests[s.name]}"]
+                for group in self.found.shards
+                for s in group
+            ),
+            ["on the wire", f"{wire} bytes"],
+            ["digest", self.digest],
+        ]
+        return "\n".join([self.path, _table(["", *row] for row in rows)])
+
+    def _dtypes(self) -> Counter[str]:
+        return Counter(
+            spec.dtype
+            if spec.dtype == spec.wire_dtype
+            else f"{spec.dtype} as {spec.wire_dtype}"
+            for spec in self.found.model.weights
+        )
+
+    def _parameters(self) -> int:
+        return sum(spec.elements for spec in self.found.model.weights)
+
+
+def describe(directory: ModelDirectory, entry: str, url: str) -> ModelReport:
+    """Look at one model of *directory* as a whole.
+
+    :raises InvalidModel: it cannot be loaded.
+    """
+    found = directory.examine(entry)
+    delivery = directory.delivery(entry)
+    text = delivery.manifest(entry.rpartition("/")[0])
+    return ModelReport(
+        path=f"{directory.name}/{entry}",
+        url=url,
+        found=found,
+        topology=describe_topology(found.model),
+        on_the_wire={
+            coding: len(codings.encode(text, coding)) + found.byte_length
+            for coding in (codings.IDENTITY, *codings.CODINGS)
+        },
+        digest=delivery.digest,
+        digests={
+            name: base64.b64encode(digest.sha256).decode("ascii")
+            for name, digest in delivery.files.items()
+        },
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    reason = f": {row['reason']}" if row["reason"] else ""
+    return [
+        row["name"],
+        row["kind"] or "-",
+        str(len(row["entries"])),
+        str(len(row["versions"]) or "-"),
+        size(row["bytes"]),
+        row["directory"],
+        row["url"],
+        f"{row['state']}{reason}",
+    ]
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    unit, divisor = "B", 1
+    for larger, factor in (("kB", 10**3), ("MB", 10**6), ("GB", 10**9)):
+        if count >= factor:
+            unit, divisor = larger, factor
+    return f"{count} B" if unit == "B" else f"{count / divisor:.1f} {unit}"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    lines = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in lines
+    )
+
+
+def _printable(text: str) -> str:
+    # A file or weight may be named anything; a terminal must not obey it.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _port_text(port: Port) -> str:
+    shape = "" if port.shape is None else f" [{_shape(port)}]"
+    return f"{port.name}{shape}{f' {port.dtype}' if port.dtype else ''}"
+
+
+def _shape(port: Port) -> str:
+    return ", ".join("?" if size is None else str(size) for size in port.shape or ())
+
+
+def _port_json(port: Port) -> dict[str, Any]:
+    return {
+        "name": port.name,
+        "shape": None if port.shape is None else list(port.shape),
+        "dtype": port.dtype,
+    }
+
+
+def _most(units: Mapping[str, int], shown: int = 8) -> str:
+    texts = [f"{name} {count}" for name, count in units.items()]
+    return ", ".join(texts[:shown] + (["…"] if len(texts) > shown else []))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
