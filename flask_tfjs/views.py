@@ -23,7 +23,9 @@ from .http.representations import Representation
 from .http.representations import file_representation
 from .http.representations import json_representation
 from .http.responses import empty
+from .http.responses import error_text
 from .http.responses import json_error
+from .http.responses import replace_body
 from .http.responses import represent
 from .models.catalogue import MAIN
 from .models.catalogue import ModelDirectory
@@ -36,6 +38,8 @@ from .models.summary import summarize
 from .state import State
 
 ALLOWED = "GET, HEAD, OPTIONS"
+
+_ALLOWED_ORIGIN = "Access-Control-Allow-Origin"
 
 # How often a file is looked up anew that changes between the look and the opening.
 _ATTEMPTS = 3
@@ -69,13 +73,15 @@ def keep_safe(state: State, response: Response) -> Response:
 
     An error page of the app, of a rate limiter or of a login on a shard's URL would be
     read as weights, and without CORS headers a page could not read an error at all. A
-    layer that encoded our JSON anew made its digest wrong.
+    page about a crash is of no use to who asked for JSON. A layer that encoded our
+    JSON anew made its digest wrong.
     """
     headers = response.headers
     if response.status_code >= 400 and not _is_json(_requested_path()):
-        response.set_data(b"")
-        headers["Content-Type"] = media_types.OCTETS
-    if "Cross-Origin-Resource-Policy" not in headers:
+        replace_body(response, b"", media_types.OCTETS)
+    elif response.status_code == 500 and response.mimetype == "text/html":
+        replace_body(response, error_text("the server failed"), media_types.JSON)
+    if not ("Cross-Origin-Resource-Policy" in headers and _ALLOWED_ORIGIN in headers):
         around = cors.response_headers(state.cors, request.headers.get("Origin"))
         for name, value in around:
             if name == "Vary":
@@ -118,7 +124,7 @@ def _look_up(state: State, path: str) -> _Respond:
     """
     name, slash, rest = path.removeprefix("/").partition("/")
     if not name:
-        return _index(state, rest)
+        return _index(state, slash + rest)
     directory = state.catalogue.directory(name)
     if not slash:
         # The client cuts the URL after its last slash, so the name goes before paths.
@@ -196,7 +202,8 @@ def _send(directory: ModelDirectory, name: str, around: list[Header]) -> Respons
             return _send_once(served, around)
         except OSError:
             continue  # it changed since: look again
-    return empty(503, around, ("Retry-After", "1"))
+    message = f"{name} is being written to; ask again"
+    return _error(_requested_path(), 503, message, [*around, ("Retry-After", "1")])
 
 
 def _send_once(served: ServedFile, around: list[Header]) -> Response:

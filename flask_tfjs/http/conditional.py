@@ -85,11 +85,12 @@ def parse_range(value: str, length: int) -> Answer:
     """One range of bytes, clamped to *length* (RFC 9110 14.1.2).
 
     Another unit, several ranges or anything malformed is ignored, which 14.2 allows,
-    so the answer is :class:`Full`.
+    so the answer is :class:`Full`. So is a range of nothing: some clients add one to
+    every request, and no ``Content-Range`` can say "all of nothing".
     """
-    unit, equals, specs = value.partition("=")
+    unit, _, specs = value.strip().partition("=")
     spec = _RANGE_SPEC.fullmatch(specs.strip(" \t"))
-    if unit.strip().lower() != "bytes" or not equals or spec is None:
+    if unit.lower() != "bytes" or spec is None or not length:
         return FULL
     first, last = spec[1], spec[2]
     if first:
@@ -105,4 +106,5 @@ def parse_range(value: str, length: int) -> Answer:
 
 
 def _number(digits: str) -> int:
-    return int((digits.lstrip("0") or "0")[:_MAX_DIGITS])
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS

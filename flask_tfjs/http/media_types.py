@@ -25,6 +25,11 @@ _ASSETS: Mapping[str, str] = MappingProxyType(
 )
 
 
+def is_text(media_type: str) -> bool:
+    """Whether layers around an app, such as Flask-Compress, encode this type."""
+    return media_type == JSON or media_type.startswith("text/")
+
+
 def of_asset(name: str) -> str:
     """The media type of an asset; nothing a browser would run in a page's name."""
     return _ASSETS.get(posixpath.splitext(name)[1].lower(), OCTETS)

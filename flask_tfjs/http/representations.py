@@ -37,6 +37,10 @@ class Representation:
     body: bytes | None = None
     ranges: bool = False
 
+    @property
+    def media_type(self) -> str:
+        return dict(self.content_headers)["Content-Type"]
+
 
 def json_representation(
     text: bytes, *, tag: str, coding: str = IDENTITY, max_age: int = 0
@@ -59,8 +63,6 @@ def json_representation(
         content_headers=(
             *_content(media_types.JSON, hashlib.sha256(body).digest()),
             *coded,
-            # A part of a JSON text is of no use to anyone, and a layer that encodes
-            # a 206 makes it wrong.
             ("Accept-Ranges", "none"),
         ),
         body=body,
@@ -74,12 +76,18 @@ def file_representation(sha256: bytes, length: int, media_type: str) -> Represen
     :param length: its size in bytes.
     """
     etag = sha256.hex()[:32]
+    # A part of a text is of no use to anyone, and a layer that encodes a 206 makes
+    # it wrong.
+    ranges = not media_types.is_text(media_type)
     return Representation(
         etag=etag,
         length=length,
         headers=_validators(etag, "no-cache"),
-        content_headers=(*_content(media_type, sha256), ("Accept-Ranges", "bytes")),
-        ranges=True,
+        content_headers=(
+            *_content(media_type, sha256),
+            ("Accept-Ranges", "bytes" if ranges else "none"),
+        ),
+        ranges=ranges,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Protocol
 
 from flask import Request
 from flask import Response
@@ -22,12 +24,22 @@ from .representations import Representation
 # They have no content, so no media type either (PEP 3333's validator insists).
 _WITHOUT_CONTENT = (204, 304)
 
+
+class StreamedBody(Protocol):
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
 #: Opens a body for the bytes [start, stop).
-OpenBody = Callable[[int, int], Iterable[bytes]]
+OpenBody = Callable[[int, int], StreamedBody]
 
 _NO_STORE = ("Cache-Control", "no-store")
 _OCTETS = ("Content-Type", media_types.OCTETS)
-_NO_SNIFF = ("X-Content-Type-Options", "nosniff")
+_JSON_ERROR = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Type", media_types.JSON),
+)
 
 
 def represent(
@@ -45,9 +57,7 @@ def represent(
     answer = _evaluate(request, representation)
     headers = [*representation.headers, *around]
     if isinstance(answer, Refused):
-        if answer.status == 416:
-            headers.append(("Content-Range", f"bytes */{representation.length}"))
-        return _response(b"", answer.status, [*headers, _OCTETS])
+        return _refuse(answer.status, representation, headers)
     headers += representation.content_headers
     start, stop = 0, representation.length
     status = 200
@@ -56,28 +66,51 @@ def represent(
         span = f"bytes {start}-{stop - 1}/{representation.length}"
         headers.append(("Content-Range", span))
     headers.append(("Content-Length", str(stop - start)))
-    body: Iterable[bytes] | bytes
+    # Werkzeug drops the body of an answer to HEAD. Until then it is as that of a GET,
+    # since a layer that encodes would otherwise encode, and may keep, an empty one.
+    if representation.body is not None:
+        return _response(representation.body, status, headers)
     if request.method == "HEAD":
-        body = ()
-    elif representation.body is not None:
-        body = representation.body
-    else:
-        assert open_body is not None
-        body = open_body(start, stop)
-    return _response(body, status, headers)
+        return _response(iter(()), status, headers)
+    assert open_body is not None
+    body = open_body(start, stop)
+    response = _response(body, status, headers)
+    # A layer that wraps the body in its own does not close ours.
+    response.call_on_close(body.close)
+    return response
+
+
+def _refuse(
+    status: int, representation: Representation, headers: list[Header]
+) -> Response:
+    if status == 416:
+        headers.append(("Content-Range", f"bytes */{representation.length}"))
+    elif status == 412 and representation.media_type == media_types.JSON:
+        message = "If-Match names no entity tag that this URL has now"
+        return _response(error_text(message), status, [*headers, *_JSON_ERROR])
+    return _response(b"", status, [*headers, _OCTETS])
 
 
 def json_error(status: int, message: str, around: Iterable[Header]) -> Response:
     """An error on a URL where a person or ``response.json()`` reads it."""
-    body = json.dumps({"error": message}).encode() + b"\n"
-    headers = [*around, _NO_STORE, _NO_SNIFF, ("Content-Type", media_types.JSON)]
-    return _response(body, status, headers)
+    return _response(error_text(message), status, [*around, _NO_STORE, *_JSON_ERROR])
 
 
 def empty(status: int, around: Iterable[Header], *extra: Header) -> Response:
     """An answer without a body: a client that takes any body for weights must find
     none (tfjs-core ``src/io/weights_loader.ts``)."""
     return _response(b"", status, [*around, *extra, _NO_STORE, _OCTETS])
+
+
+def error_text(message: str) -> bytes:
+    """The body of an error on a URL that is JSON."""
+    return json.dumps({"error": message}).encode() + b"\n"
+
+
+def replace_body(response: Response, body: bytes, media_type: str) -> None:
+    response.set_data(body)
+    response.headers["Content-Type"] = media_type
+    response.headers.pop("Content-Encoding", None)
 
 
 def _evaluate(request: Request, representation: Representation) -> Answer:

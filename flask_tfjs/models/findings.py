@@ -43,15 +43,17 @@ def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
     except InvalidModel as fault:
         yield Finding("error", fault.where, fault.message)
         return
-    used: set[str] = set()
+    used: set[str] | None = set()
     for entry in entries:
         where = f"{name}/{entry}"
         try:
             found = directory.examine(entry)
         except (InvalidModel, ModelNotFound) as fault:
             yield Finding("error", where, str(fault))
+            used = None  # what it would name is not known
             continue
-        used.update(shard.name for group in found.shards for shard in group)
+        if used is not None:
+            used.update(shard.name for group in found.shards for shard in group)
         for level, message in _check_model(found):
             yield Finding(level, where, message)
     if not entries:
@@ -83,7 +85,7 @@ def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
             "(Keras 2), or export it as a SavedModel and convert that to a graph model",
         )
     stated = model.document.get("format") if isinstance(model.document, dict) else None
-    if stated in LOADERS and stated != model.kind:
+    if isinstance(stated, str) and stated in LOADERS and stated != model.kind:
         yield (
             "warning",
             f"'format' says {stated!r}, but the topology is that of a {model.kind}: "
@@ -91,12 +93,15 @@ def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
         )
 
 
-def _check_surroundings(directory: ModelDirectory, used: set[str]) -> Iterator[Finding]:
+def _check_surroundings(
+    directory: ModelDirectory, used: set[str] | None
+) -> Iterator[Finding]:
     listing = directory.listing()
     for name, reason in sorted(listing.refused.items()):
         yield Finding("warning", f"{directory.name}/{name}", reason)
-    for name in sorted(listing.names - used):
-        if directory.only is None and name.endswith(_WEIGHT_SUFFIXES):
+    complete = used is not None and directory.only is None
+    for name in sorted(listing.names - (used or set())):
+        if complete and name.endswith(_WEIGHT_SUFFIXES):
             yield Finding(
                 "note",
                 f"{directory.name}/{name}",

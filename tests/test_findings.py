@@ -1,0 +1,124 @@
+"""What ``check`` finds in files that are served all the same."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import DENSE_BYTES
+from models import LAYERS_TOPOLOGY
+from models import dense_document
+from models import write_model
+
+from flask_tfjs.models import listing
+from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.findings import check_directory
+
+
+def findings(path: Path) -> list[tuple[str, str, str]]:
+    directory = ModelDirectory("m", str(path))
+    return [(f.level, f.where, f.message) for f in check_directory(directory)]
+
+
+def test_a_sound_model_has_none(tmp_path: Path) -> None:
+    assert findings(write_model(tmp_path)) == []
+
+
+def test_bytes_to_spare(tmp_path: Path) -> None:
+    write_model(tmp_path, shards={"weights.bin": DENSE_BYTES + b"123"})
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("warning", "m/model.json")
+    assert "3 bytes more" in message
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("graph-model", "load it with tf.loadLayersModel()"),
+        ("layers-model", None),
+        ("tfjs-layers", None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_a_format_that_contradicts_the_topology(
+    tmp_path: Path, stated: Any, expected: str | None
+) -> None:
+    write_model(tmp_path, document=dense_document("weights.bin", format=stated))
+    found = findings(tmp_path)
+    assert [expected in message for _, _, message in found if expected] == (
+        [True] if expected else []
+    )
+    assert bool(found) == bool(expected)
+
+
+def keras3(nested: bool) -> dict[str, Any]:
+    topology = copy.deepcopy(LAYERS_TOPOLOGY)
+    layer = {"class_name": "InputLayer", "config": {"batch_shape": [None, 3]}}
+    layers: list[Any] = topology["config"]["layers"]  # type: ignore[index]  # a literal
+    if nested:
+        layers.append({"class_name": "Functional", "config": {"layers": [layer]}})
+    else:
+        layers.insert(0, layer)
+    return {"model_config": topology}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_topology_that_keras_3_wrote(tmp_path: Path, nested: bool) -> None:
+    document = dense_document("weights.bin", modelTopology=keras3(nested))
+    write_model(tmp_path, document=document)
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("error", "m/model.json")
+    assert "Keras 3" in message
+    assert "tf_keras" in message
+
+
+def test_files_that_no_manifest_names(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    (tmp_path / "old.bin").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    ((level, where, _),) = findings(tmp_path)
+    assert (level, where) == ("note", "m/old.bin")
+
+
+def test_files_beside_a_broken_model_may_be_its_own(tmp_path: Path) -> None:
+    write_model(tmp_path, shards={"weights.bin": b""})
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("error", "m/model.json")
+    assert message.startswith("weights.bin: has 0 bytes")
+
+
+def test_files_beside_a_registered_file_are_not_looked_at(tmp_path: Path) -> None:
+    write_model(tmp_path, entry="one.json")
+    write_model(tmp_path, entry="two.json", shards={"two.bin": b""})
+    assert findings(tmp_path / "one.json") == []
+
+
+def test_links_that_lead_out(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    (tmp_path / "secret.txt").write_text("x")
+    (tmp_path / "model" / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    ((level, where, message),) = findings(tmp_path / "model")
+    assert (level, where) == ("warning", "m/notes.txt")
+    assert "TFJS_LINK_ROOTS" in message
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("error", "m")
+    assert "no JSON file in it" in message
+    ((level, where, message),) = findings(tmp_path / "missing")
+    assert (level, where) == ("error", "m")
+    assert "cannot be read" in message
+
+
+def test_bounds_that_are_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path, entry="/".join("abcdefghi") + "/model.json")
+    write_model(tmp_path)
+    ((level, _, message),) = findings(tmp_path)
+    assert level == "warning"
+    assert f"{listing.MAX_DEPTH} levels" in message
