@@ -22,7 +22,9 @@ from flask_tfjs.cli import tfjs
 
 
 def run(app: Flask, *arguments: Any) -> Result:
-    return app.test_cli_runner().invoke(tfjs, [str(a) for a in arguments])
+    runner = app.test_cli_runner()
+    vars(runner)["mix_stderr"] = False  # click 8.1 mixes unless told not to
+    return runner.invoke(tfjs, [str(a) for a in arguments])
 
 
 def test_list(app: Flask, tmp_path: Path) -> None:
