@@ -21,7 +21,10 @@ from .state import State
 
 
 def create_blueprint(
-    name: str = "tfjs", *, url_prefix: str | None = "/models", **settings: Any
+    name: str = "tfjs",
+    *,
+    url_prefix: str | None = config.DEFAULT_PREFIX,
+    **settings: Any,
 ) -> Blueprint:
     """A fresh blueprint that serves TensorFlow.js models.
 
@@ -61,6 +64,7 @@ class _Below(BaseConverter):
 class _Anything(_Below):
     """The same for a blueprint at the root, whose rule has the slash itself."""
 
+    part_isolating = False  # Werkzeug decides anew where a class has a regex
     regex = r"(?s:.*)"
 
 

@@ -20,11 +20,13 @@ from flask.cli import ScriptInfo
 from . import config
 from . import reports
 from . import state as states
+from .config import DEFAULT_PREFIX
 from .errors import ConfigError
 from .errors import InvalidModel
 from .errors import ModelNotFound
 from .errors import TFJSError
 from .models import registry
+from .models.catalogue import MAIN
 from .models.catalogue import ModelDirectory
 from .models.findings import Finding
 from .models.findings import check_directory
@@ -223,7 +225,15 @@ def _check_site(site: _Site) -> Iterator[Finding]:
     catalogue = site.state.catalogue
     if catalogue.sources.fault is not None:
         yield Finding("error", "configuration", catalogue.sources.fault)
-    for name in catalogue.names():
+    names = catalogue.names()
+    if not names:
+        yield Finding(
+            "error",
+            "configuration",
+            "there is no model to check; set TFJS_MODELS, or add one: "
+            "flask tfjs register NAME PATH",
+        )
+    for name in names:
         yield from _check(catalogue.directory(name), site)
 
 
@@ -257,8 +267,9 @@ def _directory_at(
     path: str, link_roots: Sequence[str] = (), name: str | None = None
 ) -> ModelDirectory:
     path = os.path.abspath(path)
+    named_after = os.path.dirname(path) if os.path.basename(path) == MAIN else path
     return ModelDirectory(
-        name or os.path.basename(path).removesuffix(".json"),
+        name or os.path.basename(named_after).removesuffix(".json"),
         path,
         assets=config.ASSETS,
         link_roots=[os.path.realpath(root) for root in link_roots],
@@ -267,12 +278,13 @@ def _directory_at(
 
 def _require_sound(directory: ModelDirectory) -> None:
     entries = directory.entries()
-    if not entries:
-        raise ModelNotFound(
-            f"there is no model in {directory.path}; --force registers it all the same"
-        )
+    if next(directory.sound_entries(), None) is not None:
+        return
     for entry in entries:
         directory.examine(entry)
+    raise ModelNotFound(
+        f"there is no model in {directory.path}; --force registers it all the same"
+    )
 
 
 def _registry_path(site: _Site) -> str:
@@ -285,4 +297,7 @@ def _registry_path(site: _Site) -> str:
 
 
 def _url(site: _Site | None, path: str) -> str:
-    return path if site is None else states.url_of(site.app, site.state, path)
+    """Where a model is, or without an app would be once it is registered."""
+    if site is None:
+        return DEFAULT_PREFIX + path
+    return states.url_of(site.app, site.state, path)

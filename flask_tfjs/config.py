@@ -22,6 +22,9 @@ logger = logging.getLogger("flask_tfjs")
 
 PREFIX = "TFJS_"
 
+#: Where the URLs begin unless the blueprint is told otherwise.
+DEFAULT_PREFIX = "/models"
+
 #: Files beside a model that its clients fetch by a well-known name.
 ASSETS = (
     "metadata.json",

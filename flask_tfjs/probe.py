@@ -25,13 +25,16 @@ def probe(app: Flask, state: State, name: str, entry: str) -> Iterator[Finding]:
     where = f"{name}/{entry}"
     try:
         with app.test_client() as client:
-            response = client.get(url, headers={"Origin": _STRANGER})
+            # By https, so that an app that redirects http to it answers at once.
+            response = client.get(
+                url, headers={"Origin": _STRANGER}, url_scheme="https"
+            )
     except Exception as error:  # any, since the app's own code runs
         yield Finding("error", where, f"the app fails on it: {error!r}")
         return
     if response.status_code != 200 or response.mimetype != "application/json":
         yield Finding(
-            "error",
+            "warning" if response.status_code in (401, 403) else "error",
             where,
             f"the app answers {response.status} ({response.mimetype}) in its place: a "
             "login, a limit or another hook of the app comes first; exempt the URLs "

@@ -30,6 +30,7 @@ class State:
     """One registration: its settings and all that is remembered for them.
 
     :ivar endpoint: of the one rule that all its URLs match.
+    :ivar codings: the content coding chosen for a value of ``Accept-Encoding``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class State:
     cors: Policy
     catalogue: Catalogue
     representations: Representations
+    codings: dict[str, str] = field(default_factory=dict)
     _logged: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def log_once(self, name: str, fault: InvalidModel) -> None:

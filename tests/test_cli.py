@@ -134,6 +134,23 @@ def test_register_refuses_what_is_not_sound(
     assert run(app, "register", "--force", "new", tmp_path / "new").exit_code == 0
 
 
+def test_register_takes_a_directory_with_one_sound_model(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "zoo", entry="sound.json")
+    write_model(tmp_path / "zoo", entry="short.json", shards={"short.bin": b""})
+    app = make_app(TFJS_MODELS={})
+    assert run(app, "register", "zoo", tmp_path / "zoo").exit_code == 0
+
+
+def test_register_a_file_that_is_no_json(make_app: MakeApp, tmp_path: Path) -> None:
+    write_model(tmp_path / "dense")
+    app = make_app(TFJS_MODELS={})
+    result = run(app, "register", "w", tmp_path / "dense" / "weights.bin")
+    assert result.exit_code == 1
+    assert "register the directory or the model's .json file" in result.stderr
+
+
 def test_names_of_the_configuration_are_not_registered(
     app: Flask, tmp_path: Path
 ) -> None:
@@ -219,6 +236,11 @@ def test_check(app: Flask) -> None:
     assert (result.exit_code, result.stdout) == (0, "Everything loads.\n")
 
 
+def test_check_of_no_models_is_a_fault(make_app: MakeApp) -> None:
+    result = run(make_app(TFJS_MODELS={}), "check")
+    assert (result.exit_code, "set TFJS_MODELS" in result.stdout) == (1, True)
+
+
 def test_check_as_json(make_app: MakeApp, tmp_path: Path) -> None:
     write_model(tmp_path / "dense", shards={"weights.bin": b"12"})
     app = make_app(TFJS_MODELS={"dense": tmp_path / "dense"})
@@ -262,14 +284,20 @@ def test_check_of_an_app_that_widens_the_policy(make_app: MakeApp) -> None:
     )
 
 
-def test_check_of_an_app_that_answers_first(app: Flask) -> None:
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [(200, 1), (302, 1), (401, 0), (403, 0), (503, 1)]
+)
+def test_check_of_an_app_that_answers_first(
+    app: Flask, status: int, exit_code: int
+) -> None:
     @app.before_request
     def log_in() -> Response:
-        return Response("<h1>log in</h1>", 401)
+        return Response("<h1>log in</h1>", status)
 
     result = run(app, "check")
-    assert result.exit_code == 1
-    assert "the app answers 401 UNAUTHORIZED (text/html) in its place" in result.stdout
+    assert result.exit_code == exit_code
+    assert f"the app answers {status} " in result.stdout
+    assert "(text/html) in its place" in result.stdout
 
 
 def test_check_of_an_app_that_fails(app: Flask) -> None:
@@ -327,7 +355,9 @@ def test_a_path_is_checked_without_an_app(tmp_path: Path) -> None:
     for path in ("sound", "./sound", str(tmp_path / "sound" / "model.json")):
         result = flask_command(tmp_path, "check", path)
         assert (result.returncode, result.stdout) == (0, "Everything loads.\n")
-    assert flask_command(tmp_path, "show", "./sound").returncode == 0
+    for path in ("./sound", "./sound/model.json"):
+        shown = flask_command(tmp_path, "show", path)
+        assert 'tf.loadLayersModel("/models/sound/model.json")' in shown.stdout
     result = flask_command(tmp_path, "check", "sound", "short")
     assert result.returncode == 1
     assert "error: short/model.json: weights.bin: has 2 bytes" in result.stdout

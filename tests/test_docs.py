@@ -1,0 +1,698 @@
+"""The documentation: nothing is missing, nothing is stale, and what it shows is run.
+
+A ``python`` block whose first line is a comment with a file name is a whole file, a
+``console`` block is a session in a shell, an ``http`` block is a request and its
+answer. Those of a page are executed in order, in a directory that begins with the files
+of the quickstart. Other blocks are fragments; those in Python are compiled.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc as cabc
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import threading
+import typing as t
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import click
+import pytest
+from clients.drivers import start_browser
+from flask import Flask
+from models import DENSE_BYTES
+from models import LAYERS_TOPOLOGY
+from models import dense_document
+from models import write_model
+from reference import NODE_MODULES
+from werkzeug.serving import make_server
+
+import flask_tfjs
+from flask_tfjs import InvalidModel
+from flask_tfjs import config
+from flask_tfjs import tfjs_bp
+from flask_tfjs.cli import tfjs
+from flask_tfjs.format.strict_json import MAX_BYTES
+from flask_tfjs.http.representations import Representations
+from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.digests import Digest
+from flask_tfjs.models.digests import Digests
+from flask_tfjs.models.findings import check_directory
+from flask_tfjs.models.listing import MAX_DEPTH
+from flask_tfjs.models.sources import is_name
+from flask_tfjs.state import State
+from flask_tfjs.state import url_of
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md"))}
+
+#: What the pages call the directory of the quickstart.
+SITE = "/srv/site"
+
+LANGUAGES = {"console", "http", "js", "json", "nginx", "python", "sh"}
+
+
+# Reading the pages
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def file_name(self) -> str | None:
+        found = re.match(r"# (\w+\.py)\n", self.text)
+        return found[1] if found and self.language == "python" else None
+
+
+def blocks(page: str) -> list[Block]:
+    text = PAGES[page]
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^#+ (.*)$", without_blocks(text), re.M)
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading, up to the next one of its level or above."""
+    _, mark, text = re.split(
+        rf"^(#+) {re.escape(heading)}$", PAGES[page], maxsplit=1, flags=re.M
+    )
+    return re.split(rf"^#{{1,{len(mark)}}} ", text, maxsplit=1, flags=re.M)[0]
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of all tables in a section, without those of the head."""
+    lines = re.findall(r"^\| (.*) \|$", section(page, heading), re.M)
+    return [line.split(" | ") for line in lines if not line.startswith("---")]
+
+
+def quoted(cell: str) -> str | None:
+    found = re.fullmatch(r"`(.*)`", cell)
+    return found[1] if found else None
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", without_blocks(PAGES[page]))
+    for target in targets:
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = DOCS / (name or page)
+        assert path.is_file(), target
+        if anchor:
+            assert anchor in [slug(h) for h in headings(path.read_text())], target
+
+
+def slug(heading: str) -> str:
+    """The anchor that code hosts give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_page_can_be_reached() -> None:
+    linked = set(re.findall(r"\]\((\w+\.md)\)", PAGES["index.md"]))
+    assert linked == set(PAGES) - {"index.md"}
+
+
+# Nothing missing, nothing stale
+
+
+def test_every_setting_has_its_section_and_default() -> None:
+    documented = {h for h in headings(PAGES["config.md"]) if h.startswith("TFJS_")}
+    assert documented == {config.PREFIX + name.upper() for name in config._KEYS}
+    for name, (default, _) in config._KEYS.items():
+        text = section("config.md", config.PREFIX + name.upper())
+        shown = re.search(
+            r"^Default:(?: `([^`]*)`|\n\n```python\n([^`]*)```)", text, re.M
+        )
+        assert shown, name
+        value = ast.literal_eval(shown[1] or shown[2])
+        assert value == (list(default) if isinstance(value, list) else default), name
+
+
+def test_no_other_setting_is_spoken_of() -> None:
+    known = {config.PREFIX + name.upper() for name in config._KEYS}
+    for page, text in PAGES.items():
+        assert set(re.findall(r"TFJS_[A-Z_]*[A-Z]", text)) <= known, page
+
+
+def test_every_public_name_has_its_section() -> None:
+    documented = headings(PAGES["api.md"])
+    assert set(flask_tfjs.__all__) <= set(documented)
+    assert set(documented) - set(flask_tfjs.__all__) == {"Python names", "The log"}
+    for name in ("create_blueprint", "tfjs_script"):
+        parameters = inspect.signature(getattr(flask_tfjs, name)).parameters
+        text = section("api.md", name)
+        assert [p for p in parameters if p not in text] == [], name
+
+
+def test_every_command_has_its_section_and_options() -> None:
+    documented = [h for h in headings(PAGES["cli.md"]) if h.startswith("flask tfjs ")]
+    assert sorted(documented) == sorted(f"flask tfjs {name}" for name in tfjs.commands)
+    for name, command in tfjs.commands.items():
+        cells = [quoted(row[0]) or "" for row in rows("cli.md", f"flask tfjs {name}")]
+        shown = {cell for cell in cells if cell.startswith("--")}
+        assert shown == {usage(option) for option in options(command)}, name
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [p for p in command.params if isinstance(p, click.Option)]
+
+
+def usage(option: click.Option) -> str:
+    return f"{option.opts[0]} {option.metavar}" if option.metavar else option.opts[0]
+
+
+def test_no_other_option_is_spoken_of() -> None:
+    known = {o for c in tfjs.commands.values() for p in options(c) for o in p.opts}
+    for page in PAGES:
+        text = " ".join(
+            line
+            for line in PAGES[page].splitlines()
+            if re.search(r"flask tfjs|flask --app .* tfjs|^\| `--", line)
+        )
+        assert set(re.findall(r"--[a-z][a-z-]*", text)) <= known | {"--app"}, page
+
+
+#: Every constant of the package that is called a maximum: its value, and how a page
+#: tells it (``None``: nobody can notice it).
+BOUNDS = {
+    "format.manifest._MAX_ELEMENTS": (2**53, "| elements of one weight | 2**53 |"),
+    "format.strict_json.MAX_BYTES": (32 * 2**20, "32 MiB (33,554,432)"),
+    "format.strict_json.MAX_DEPTH": (
+        200,
+        "| levels of arrays and objects in it | 200 |",
+    ),
+    "format.strict_json._MAX_DIGITS": (310, "| digits of a whole number in it | 310 |"),
+    "http.conditional._MAX_DIGITS": (20, None),
+    "http.cors.PREFLIGHT_MAX_AGE": (7200, "`Access-Control-Max-Age: 7200`"),
+    "models.digests._MAX_REMEMBERED": (
+        100_000,
+        "| digests of files remembered | 100,000 |",
+    ),
+    "models.listing.MAX_DEPTH": (8, "below a registered directory | 8 |"),
+    "models.listing.MAX_FILES": (20_000, "in one registered directory | 20,000 |"),
+    "views._MAX_CODINGS": (256, "| values of `Accept-Encoding` remembered | 256 |"),
+}
+
+
+def test_every_bound_is_documented() -> None:
+    assert dict(maxima()) == {name: value for name, (value, _) in BOUNDS.items()}
+    pages = PAGES["checks.md"] + PAGES["http.md"]
+    assert [text for _, text in BOUNDS.values() if text and text not in pages] == []
+
+
+def maxima() -> cabc.Iterator[tuple[str, int]]:
+    for info in pkgutil.walk_packages(flask_tfjs.__path__, "flask_tfjs."):
+        module = importlib.import_module(info.name)
+        for node in ast.parse(inspect.getsource(module)).body:
+            for target in node.targets if isinstance(node, ast.Assign) else []:
+                name = ast.unparse(target)
+                if "MAX" in name:
+                    yield f"{info.name[11:]}.{name}", getattr(module, name)
+
+
+def test_other_bounds_are_documented() -> None:
+    kept = inspect.signature(Representations).parameters["max_bytes"]
+    assert kept.default == 64 * 2**20
+    assert "| 64 MiB |" in PAGES["checks.md"] and "64 MiB" in PAGES["http.md"]
+    assert (is_name("n" * 128), is_name("n" * 129)) == (True, False)
+    assert "| 128 |" in PAGES["checks.md"]
+
+
+# What the pages show is run
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "python"], ids=str
+)
+def test_python_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@dataclass
+class Site:
+    """The directory that the pages work in, and the app in it."""
+
+    directory: Path
+    app: Flask | None = None
+
+    def run(self, block: Block) -> None:
+        if block.file_name is not None:
+            self.write(block.file_name, block.text)
+        elif block.language == "console":
+            self.type(block)
+        elif block.language == "http":
+            self.ask(block)
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+        self.app = None
+        namespace = runpy.run_path(str(self.directory / name), run_name=name[:-3])
+        app = namespace.get("app")
+        if isinstance(app, Flask):
+            self.app = app
+            for state in app.extensions["tfjs"].values():
+                self.make_models(state)
+
+    def make_models(self, state: State) -> None:
+        """Every model that an app of the pages names is there, and loads."""
+        models = state.settings.models
+        for path in [] if isinstance(models, str) else models.values():
+            if not os.path.exists(path):
+                write_model(Path(path))
+        assert self.app is not None
+        sources = state.catalogue.sources
+        names = [n for n in sources.all() if sources.is_configured(n)]
+        assert names, "the app has no models"
+        for name in names:
+            url = url_of(self.app, state, f"/{name}")
+            with self.app.test_client().get(url) as response:
+                # A guarded app says in another block how to get in.
+                assert response.status_code in (200, 401), (url, response.data)
+
+    def type(self, block: Block) -> None:
+        sessions = re.split(r"^\$ ", block.text, flags=re.M)
+        assert not sessions[0], f"{block} does not begin with a command"
+        for session in sessions[1:]:
+            command, _, expected = session.partition("\n")
+            printed = self.shell(command)
+            assert comparable(printed) == comparable(expected), f"{block}: {command}"
+
+    def shell(self, command: str) -> str:
+        bin_directory = os.path.dirname(sys.executable)
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("FLASK_")},
+            "PATH": os.pathsep.join([bin_directory, os.environ["PATH"]]),
+            "LC_ALL": "C.UTF-8",
+        }
+        result = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=60,
+        )
+        return result.stdout.replace(str(self.directory), SITE)
+
+    def ask(self, block: Block) -> None:
+        assert self.app is not None
+        request, _, answer = block.text.partition("\n\nHTTP/1.1 ")
+        (method, url, _), sent = parse_head(request)
+        head, _, body = answer.partition("\n\n")
+        (status,), expected = parse_head(head, 0)
+        with self.app.test_client() as client:
+            with client.open(url, method=method, headers=dict(sent)) as response:
+                assert response.status == status, block
+                for name, value in expected:
+                    assert response.headers.get(name) == value, (str(block), name)
+                if body:
+                    assert response.get_data(as_text=True).strip() == body.strip()
+
+
+def parse_head(
+    text: str, splits: int = 2
+) -> tuple[list[str], list[tuple[str, str | None]]]:
+    """The parts of the first line, and the headers; ``(no X)`` stands for none."""
+    first, *lines = text.strip().splitlines()
+    headers: list[tuple[str, str | None]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        headers.append((name, value.strip()) if colon else (line[4:-1], None))
+    return first.split(" ", splits), headers
+
+
+def comparable(output: str) -> str:
+    """Without what may differ: the widths of columns, since the paths in them are of
+    another length; digests of models, and sizes that zlib's variants make."""
+    output = re.sub(r"\b[0-9a-f]{32}\b", "DIGEST", output)
+    output = re.sub(r'(gzip"?:?) [0-9,]+', r"\1 SIZE", output)
+    return re.sub(r" {2,}", "  ", output).strip()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.chdir(tmp_path)
+    site = Site(tmp_path)
+    for block in blocks("quickstart.md"):
+        if block.file_name is not None:
+            site.write(block.file_name, block.text)
+    return site
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_is_run(page: str, site: Site) -> None:
+    for block in blocks(page):
+        site.run(block)
+
+
+def test_the_page_of_the_quickstart_predicts(site: Site) -> None:
+    assert site.app is not None
+    script = (NODE_MODULES / "@tensorflow/tfjs/dist/tf.min.js").read_bytes
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with start_browser() as browser:
+            page = browser.new_page()
+            page.route(
+                config.SCRIPT[0],
+                lambda route: route.fulfill(
+                    body=script(),
+                    content_type="text/javascript",
+                    headers={"Access-Control-Allow-Origin": "*"},
+                ),
+            )
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.wait_for_function("document.querySelector('output').value !== '…'")
+            shown = page.inner_text("p")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert f"`{shown}`" in PAGES["quickstart.md"]
+
+
+# Faults: for each sentence of checks.md a way to get it
+
+Provoke = cabc.Callable[[Path, pytest.MonkeyPatch], object]
+
+STRINGS = {"name": "words", "shape": [1], "dtype": "string"}
+
+GIT_LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 32\n"
+)
+
+
+def document(value: t.Any) -> Provoke:
+    """A model with this JSON, a value or bytes, beside eight floats."""
+
+    def provoke(folder: Path, patch: pytest.MonkeyPatch) -> None:
+        write_model(folder, document=value, shards={"weights.bin": DENSE_BYTES})
+
+    return provoke
+
+
+def manifest(value: t.Any) -> Provoke:
+    return document({"modelTopology": LAYERS_TOPOLOGY, "weightsManifest": value})
+
+
+def group(**changes: t.Any) -> Provoke:
+    """A model of one group, which is changed; ``None`` takes a member away."""
+    members = {"paths": ["weights.bin"], "weights": [], **changes}
+    return manifest([{k: value for k, value in members.items() if value is not None}])
+
+
+def weight(**changes: t.Any) -> Provoke:
+    """A model of one weight, whose spec is changed."""
+    spec = {"name": "dense/kernel", "shape": [8], "dtype": "float32"}
+    return group(weights=[{**spec, **changes}])
+
+
+def path(name: str) -> Provoke:
+    return document(dense_document(name))
+
+
+def shards(*contents: bytes, dtype: str = "float32") -> Provoke:
+    """A model of two weights in these shards."""
+    names = [f"shard{number}.bin" for number in range(1, len(contents) + 1)]
+    specs = [{"name": n, "shape": [4], "dtype": dtype} for n in ("kernel", "bias")]
+
+    def provoke(folder: Path, patch: pytest.MonkeyPatch) -> None:
+        manifest([{"paths": names, "weights": specs}])(folder, patch)
+        for name, content in zip(names, contents, strict=True):
+            (folder / name).write_bytes(content)
+
+    return provoke
+
+
+def floats(count: int) -> bytes:
+    return bytes(4 * count)
+
+
+def too_long_first_group(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    names = ["kernel", "bias"]
+    specs = [{"name": n, "shape": [1], "dtype": "float32"} for n in names]
+    groups = [{"paths": [f"{spec['name']}.bin"], "weights": [spec]} for spec in specs]
+    manifest(groups)(folder, patch)
+    (folder / "kernel.bin").write_bytes(floats(2))
+    (folder / "bias.bin").write_bytes(floats(1))
+
+
+def too_large(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    write_model(folder)
+    os.truncate(folder / "model.json", MAX_BYTES + 1)
+
+
+def link_out(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    write_model(folder)
+    (folder / "weights.bin").rename(folder.parent / "elsewhere.bin")
+    (folder / "weights.bin").symlink_to(folder.parent / "elsewhere.bin")
+
+
+def no_directory(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    assert not folder.exists()
+
+
+def no_permission(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    write_model(folder)
+    open_ = os.open
+
+    # Permissions do not bind root, who may run the tests.
+    def refuse(path: str, flags: int) -> int:
+        if os.path.basename(path) == "weights.bin":
+            raise PermissionError(13, "Permission denied")
+        return open_(path, flags)
+
+    patch.setattr(os, "open", refuse)
+
+
+def busy(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    write_model(folder)
+    digest_of = Digests.of
+
+    def write_first(digests: Digests, path: str) -> Digest:
+        with open(path, "ab") as file:
+            file.write(b"more")
+        return digest_of(digests, path)
+
+    patch.setattr(Digests, "of", write_first)
+
+
+#: For each sentence of checks.md, in its order, the ways to get it.
+FAULTS: list[list[Provoke]] = [
+    # The JSON
+    [document(GIT_LFS_POINTER)],
+    [too_large],
+    [document("{}".encode("utf-16"))],
+    [document(b"")],
+    [document(dense_document("weights.bin", scale=float("nan")))],
+    [document(b'{"modelTopology": {"scale": 1e999}}')],
+    [document(b"[" * 201 + b"]" * 201), document(b"[" * 200_000)],
+    [document({"modelTopology": {"layers": []}})],
+    [document({"modelTopology": LAYERS_TOPOLOGY, "weightSpecs": []})],
+    # The manifest
+    [manifest({})],
+    [manifest([[]])],
+    [group(paths=None)],
+    [group(weights=None)],
+    [group(paths="weights.bin")],
+    [group(paths=[1])],
+    [group(weights=["dense/kernel"])],
+    [weight(name=None)],
+    [group(weights=[{"name": "dense/kernel", "shape": [4], "dtype": "float32"}] * 2)],
+    [weight(dtype="int64")],
+    [document([{"paths": ["weights.bin"], "weights": [STRINGS]}])],
+    [weight(shape=8)],
+    [weight(shape=[-1])],
+    [weight(shape=[2**27, 2**27])],
+    [weight(quantization=None)],
+    [weight(quantization={"dtype": "int8"})],
+    [weight(dtype="int32", quantization={"dtype": "float16"})],
+    [weight(quantization={"dtype": "uint8"})],
+    # The paths
+    [path("group1-shard1of1.bin")],
+    [path("https://cdn.example/weights.bin")],
+    [path("shards\\weights.bin")],
+    [path("../weights.bin")],
+    [path(".cache/weights.bin")],
+    [path("shards/")],
+    [link_out],
+    # The shards
+    [shards(GIT_LFS_POINTER)],
+    [shards(b"<!doctype html><title>404 Not Found</title>")],
+    [shards(floats(4))],
+    [shards(floats(4), floats(2))],
+    [too_long_first_group],
+    [shards(b"\3\0\0\0cat", dtype="string")],
+    [shards(floats(2), floats(6))],
+    # The files
+    [no_permission],
+    [busy],
+    [no_directory],
+]
+
+
+def documented_faults() -> list[str]:
+    tables = ("The JSON", "The manifest", "The paths", "The shards", "The files")
+    found = [quoted(row[0]) for name in tables for row in rows("checks.md", name)]
+    return [sentence for sentence in found if sentence]
+
+
+def test_each_documented_fault_is_provoked() -> None:
+    assert len(documented_faults()) == len(FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "provoke"),
+    [
+        (sentence, provoke)
+        for sentence, ways in zip(documented_faults(), FAULTS, strict=False)
+        for provoke in ways
+    ],
+)
+def test_faults_are_told_as_documented(
+    sentence: str, provoke: Provoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert told(provoke, tmp_path, monkeypatch) == sentence
+
+
+def told(provoke: Provoke, directory: Path, patch: pytest.MonkeyPatch) -> str:
+    app = Flask(__name__, instance_path=str(directory))
+    app.config["TFJS_MODELS"] = {"m": directory / "m"}
+    app.register_blueprint(tfjs_bp)
+    provoke(directory / "m", patch)
+    with app.test_client().get("/models/m/model.json") as response:
+        assert response.status_code == 500
+        return str(response.get_json()["error"])
+
+
+def test_every_place_that_finds_a_fault_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: set[tuple[str, int]] = set()
+    init = InvalidModel.__init__
+
+    def watch(fault: InvalidModel, message: str, where: str) -> None:
+        frame = sys._getframe(1)
+        reached.add((frame.f_code.co_filename, frame.f_lineno))
+        init(fault, message, where)
+
+    monkeypatch.setattr(InvalidModel, "__init__", watch)
+    for number, provoke in enumerate(chain.from_iterable(FAULTS)):
+        (tmp_path / str(number)).mkdir()
+        with monkeypatch.context() as patch:
+            told(provoke, tmp_path / str(number), patch)
+    unreached = [
+        f"{file}:{first}"
+        for file, first, last in places()
+        if not any(file == f and first <= line <= last for f, line in reached)
+    ]
+    # Two more say what another one says: of an asset that cannot be read, and of JSON
+    # that is too large where no file was looked at before.
+    assert [Path(place).name.partition(":")[0] for place in unreached] == [
+        "strict_json.py",
+        "catalogue.py",
+    ], unreached
+
+
+def places() -> cabc.Iterator[tuple[str, int, int]]:
+    """Where the package makes a fault: file, first and last line."""
+    for info in pkgutil.walk_packages(flask_tfjs.__path__, "flask_tfjs."):
+        module = importlib.import_module(info.name)
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("InvalidModel", "Unreadable")
+            ):
+                assert module.__file__ and node.end_lineno
+                yield module.__file__, node.lineno, node.end_lineno
+
+
+def keras_3(folder: Path) -> None:
+    layer = {"class_name": "InputLayer", "config": {"batch_shape": [None, 3]}}
+    topology = {"class_name": "Sequential", "config": {"layers": [layer]}}
+    write_model(folder, document=dense_document("weights.bin", modelTopology=topology))
+
+
+def surplus(folder: Path) -> None:
+    write_model(folder, shards={"weights.bin": DENSE_BYTES + b"123"})
+
+
+def other_format(folder: Path) -> None:
+    write_model(folder, document=dense_document("weights.bin", format="graph-model"))
+
+
+def stray_link(folder: Path) -> None:
+    write_model(folder)
+    (folder.parent / "secret.txt").write_text("secret")
+    (folder / "labels.txt").symlink_to(folder.parent / "secret.txt")
+
+
+def too_deep(folder: Path) -> None:
+    write_model(folder)
+    write_model(folder, entry="deeper/" * (MAX_DEPTH + 1) + "model.json")
+
+
+def leftover(folder: Path) -> None:
+    write_model(folder)
+    (folder / "old.bin").write_bytes(b"old")
+
+
+FINDINGS: list[cabc.Callable[[Path], object]] = [
+    keras_3,
+    Path.mkdir,
+    surplus,
+    other_format,
+    stray_link,
+    too_deep,
+    leftover,
+]
+
+
+def test_findings_are_those_of_the_page(tmp_path: Path) -> None:
+    found = []
+    for number, make in enumerate(FINDINGS):
+        folder = tmp_path / str(number) / "m"
+        folder.parent.mkdir()
+        make(folder)
+        (finding,) = check_directory(ModelDirectory("m", str(folder)))
+        found.append([finding.level, f"`{finding.message}`"])
+    heading = "What `flask tfjs check` tells besides"
+    table = [row[:2] for row in rows("checks.md", heading) if quoted(row[1])]
+    assert table == found
