@@ -1,0 +1,32 @@
+// TensorFlow.js in Node: a job per line of standard input (JSON, see fingerprint.mjs),
+// a result per line of standard output.
+
+import {createRequire} from 'node:module';
+import {createInterface} from 'node:readline';
+
+import {run} from './fingerprint.mjs';
+
+console.log = console.error;
+console.info = console.error;
+
+const require = createRequire(import.meta.url);
+const tf = require('@tensorflow/tfjs');
+const libraries = {
+  tf,
+  get faceapi() {
+    return require('@vladmandic/face-api/dist/face-api.node-wasm.js');
+  },
+  get nsfwjs() {
+    return require('nsfwjs');
+  },
+};
+
+await tf.setBackend('cpu');
+
+for await (const line of createInterface({input: process.stdin})) {
+  const result = await run(libraries, JSON.parse(line));
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}
+
+// What a job left pending must not keep the process alive.
+process.exit(0);

@@ -1,0 +1,1 @@
+// deliberately empty
