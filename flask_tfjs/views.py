@@ -44,6 +44,9 @@ _ALLOWED_ORIGIN = "Access-Control-Allow-Origin"
 # How often a file is looked up anew that changes between the look and the opening.
 _ATTEMPTS = 3
 
+# Different values of Accept-Encoding that are remembered.
+_MAX_CODINGS = 256
+
 _Respond = Callable[[list[Header]], Response]
 
 
@@ -178,7 +181,7 @@ def _model(
         tag += ".bare"
     elif folder != posixpath.dirname(delivery.entry):
         tag += ".root"
-    coding = codings.choose(request.accept_encodings)
+    coding = _coding(state)
 
     def make() -> Representation:
         text = delivery.manifest(folder, prefix)
@@ -188,6 +191,18 @@ def _model(
 
     key = (prefix, delivery.entry, tag, coding)
     return represent(request, state.representations.get(key, make), around)
+
+
+def _coding(state: State) -> str:
+    # A server sees few different values, and parsing one takes as long as all the rest
+    # of finding an answer.
+    accepted = request.environ.get("HTTP_ACCEPT_ENCODING", "")
+    coding = state.codings.get(accepted)
+    if coding is None:
+        coding = codings.choose(request.accept_encodings)
+        if len(state.codings) < _MAX_CODINGS:
+            state.codings[accepted] = coding
+    return coding
 
 
 def _file(directory: ModelDirectory, name: str) -> _Respond:
@@ -202,7 +217,7 @@ def _send(directory: ModelDirectory, name: str, around: list[Header]) -> Respons
             return _send_once(served, around)
         except OSError:
             continue  # it changed since: look again
-    message = f"{name} is being written to; ask again"
+    message = f"{name} cannot be read now; ask again"
     return _error(_requested_path(), 503, message, [*around, ("Retry-After", "1")])
 
 

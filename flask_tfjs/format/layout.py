@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 from ..errors import InvalidModel
 from .manifest import ModelJSON
 from .manifest import WeightsManifestGroup
 from .manifest import WeightSpec
+from .manifest import shown
 
 # Bytes before each element of a string weight: its length, little endian.
 _LENGTH_PREFIX = 4
@@ -68,25 +68,30 @@ def lay_out(
     """
     placed: list[PlacedWeight] = []
     offset = surplus = 0
+    last = max(
+        (i for i, g in enumerate(model.groups) if any(w.elements for w in g.weights)),
+        default=0,
+    )
     for index, group in enumerate(model.groups):
         size = sum(shard.size for shard in shards[index])
         ends = _weight_ends(group, group_bytes[index], size)
-        start = offset
+        first, start = len(placed), offset
         for weight, end in zip(group.weights, ends, strict=True):
             placed.append(PlacedWeight(weight, start, offset + end))
             start = offset + end
         needed = start - offset
         surplus += _surplus(group, shards[index], size, needed)
-        rest = chain.from_iterable(shards[index + 1 :])
-        if surplus and any(shard.size for shard in rest):
+        if model.is_list:
+            _refuse_zero_reads(placed[first:], shards[index], offset)
+        elif surplus and index < last:
             raise InvalidModel(
                 f"the shards have {size} bytes, the weights need {needed}: the "
                 f"{surplus} too many would shift every weight of the groups after it",
                 f"{group.where}.paths",
             )
         offset += size
-    flat = [shard for group_shards in shards for shard in group_shards]
-    _refuse_zero_reads(placed, flat)
+    if not model.is_list:
+        _refuse_zero_reads(placed, [shard for row in shards for shard in row], 0)
     return Layout(tuple(placed), surplus)
 
 
@@ -119,8 +124,8 @@ def _end_of_strings(
             break
     if not fits:
         raise InvalidModel(
-            f"the strings of weight {weight.name!r} run over the end of the shards "
-            f"({size} bytes); a client would read empty strings",
+            f"the strings of weight {shown(weight.name)} run over the end of the "
+            f"shards ({size} bytes); a client would read empty strings",
             where,
         )
     return end
@@ -145,18 +150,21 @@ def _surplus(
     )
 
 
-def _refuse_zero_reads(weights: Sequence[PlacedWeight], shards: list[Shard]) -> None:
+def _refuse_zero_reads(
+    weights: Sequence[PlacedWeight], shards: Sequence[Shard], offset: int
+) -> None:
+    """*weights* lie in *shards*, the first of which begins at *offset*."""
     first_lost = first_unread_byte([shard.size for shard in shards])
     if first_lost is None:
         return
     for weight in weights:
         # Of a string weight the client looks up each element, not only its start.
         seen_at = weight.end - 1 if weight.spec.dtype == "string" else weight.start
-        if weight.end > weight.start and seen_at >= first_lost:
+        if weight.end > weight.start and seen_at >= offset + first_lost:
             raise InvalidModel(
-                f"is larger than the shards before it, and TensorFlow.js 4.5 and later "
-                f"would read weight {weight.spec.name!r} as zeros; cut the weights "
-                "into shards of one size, the last one not larger",
+                "is larger than the shards before it, and TensorFlow.js 4.5 and later "
+                f"would read weight {shown(weight.spec.name)} as zeros; cut the "
+                "weights into shards of one size, the last one not larger",
                 shards[-1].name,
             )
 
@@ -169,7 +177,8 @@ def first_unread_byte(sizes: Sequence[int]) -> int | None:
     all but the last agree, and divides by it to find a shard; beyond the last index it
     reads nothing and leaves zeros (tfjs-core ``src/io/composite_array_buffer.ts``).
 
-    :param sizes: bytes of each shard, all groups in one row.
+    :param sizes: bytes of each shard that the client joins: those of all groups in one
+        row, or those of one group of a bare list.
     """
     if len(sizes) < 2 or any(size != sizes[0] for size in sizes[:-1]):
         return None

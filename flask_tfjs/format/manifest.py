@@ -87,18 +87,30 @@ class ModelJSON:
     def weights(self) -> Iterator[WeightSpec]:
         return (weight for group in self.groups for weight in group.weights)
 
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a bare list, which ``tf.io.loadWeights`` alone reads: it joins
+        the shards of one group, where the loaders of models join all."""
+        return isinstance(self.document, list)
+
     def loadable_document(self) -> Any:
         """The document as clients read it: a layers model without weights loses its
         manifest, and a graph model gets an empty one where it has none.
         ``loadLayersModel`` refuses the one (tfjs-layers ``src/models.ts``),
         ``loadGraphModel`` the other (``graph_model.ts``, ``loadSync``)."""
-        if isinstance(self.document, list):
+        if self.is_list:
             return self.document
         document = dict(self.document)
         manifest = document.pop("weightsManifest", None) or []
-        if self.kind == "graph-model" or any(True for _ in self.weights):
+        if self.kind != "layers-model" or any(True for _ in self.weights):
             document["weightsManifest"] = manifest
         return document
+
+
+def shown(value: Any) -> str:
+    """A value of a JSON as messages show it: anything of any length may stand there."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def with_paths(document: Any, paths: Sequence[Sequence[str]]) -> Any:
@@ -121,7 +133,9 @@ def parse(data: bytes, where: str) -> ModelJSON | None:
     """
     document = strict_json.loads(data, where)
     if _is_manifest_list(document):
-        return ModelJSON("weights-manifest", _groups(document, ""), document)
+        groups = _groups(document, "")
+        _refuse_strings(groups)
+        return ModelJSON("weights-manifest", groups, document)
     if not isinstance(document, dict) or not _names_a_model(document):
         return None
     kind = _kind(document.get("modelTopology"))
@@ -191,12 +205,23 @@ def _groups(manifest: Any, where: str) -> tuple[WeightsManifestGroup, ...]:
         for index, weight in enumerate(group.weights):
             if weight.name in seen:
                 raise InvalidModel(
-                    f"the name {weight.name!r} occurs twice; "
+                    f"the name {shown(weight.name)} occurs twice; "
                     "of two weights of one name a browser keeps the later",
                     f"{group.where}.weights[{index}].name",
                 )
             seen.add(weight.name)
     return groups
+
+
+def _refuse_strings(groups: tuple[WeightsManifestGroup, ...]) -> None:
+    for group in groups:
+        for index, weight in enumerate(group.weights):
+            if weight.dtype == "string":
+                raise InvalidModel(
+                    "tf.io.loadWeights, which alone reads a bare list, reads strings "
+                    "as empty; put the list into an object as its 'weightsManifest'",
+                    f"{group.where}.weights[{index}].dtype",
+                )
 
 
 def _group(group: Any, where: str) -> WeightsManifestGroup:
@@ -229,8 +254,8 @@ def _weight(spec: Any, where: str) -> WeightSpec:
         raise InvalidModel("is not a string", f"{where}.name")
     if not isinstance(dtype, str) or (dtype not in ITEM_SIZES and dtype != "string"):
         raise InvalidModel(
-            f"{dtype!r} of weight {name!r} is not a dtype that TensorFlow.js loads: "
-            f"{', '.join(ITEM_SIZES)}, string",
+            f"{shown(dtype)} of weight {shown(name)} is not a dtype that TensorFlow.js "
+            f"loads: {', '.join(ITEM_SIZES)}, string",
             f"{where}.dtype",
         )
     shape = _shape(spec.get("shape"), f"{where}.shape")
@@ -252,15 +277,14 @@ def _shape(shape: Any, where: str) -> tuple[int, ...]:
         whole = isinstance(size, (int, float)) and not isinstance(size, bool)
         if not whole or size < 0 or size != int(size):
             raise InvalidModel(
-                f"{str(size)[:40]} is not a size: a whole number, 0 or more",
+                f"{shown(size)} is not a size: a whole number, 0 or more",
                 f"{where}[{index}]",
             )
     return tuple(int(size) for size in shape)
 
 
 def _elements(shape: tuple[int, ...], where: str) -> int:
-    if 0 in shape:
-        return 0
+    # In their order: to the client 1e200 * 1e200 * 0 is not a number.
     elements = 1
     for size in shape:
         elements *= size
@@ -275,7 +299,7 @@ def _quantized_dtype(quantization: Any, dtype: str, where: str) -> str:
     wire_dtype = quantization.get("dtype")
     if not isinstance(wire_dtype, str) or wire_dtype not in QUANTIZED_ITEM_SIZES:
         raise InvalidModel(
-            f"{wire_dtype!r} is none of {', '.join(QUANTIZED_ITEM_SIZES)}",
+            f"{shown(wire_dtype)} is none of {', '.join(QUANTIZED_ITEM_SIZES)}",
             f"{where}.dtype",
         )
     allowed = ("float32",) if wire_dtype == "float16" else ("float32", "int32")

@@ -29,17 +29,23 @@ def file_names(directory: str, path: str, where: str) -> tuple[str, ...]:
     :raises InvalidModel: the path can only mean a file outside the root, a hidden
         file, another host, or holds characters that no shard needs.
     """
-    names = [_file_name(directory, path, where)]
     asked_for = unquote(re.split(r"[?#]", path, maxsplit=1)[0])
-    if asked_for != path:
-        names.append(_file_name(directory, asked_for, where))
+    names, faults = [], []
+    for meant in dict.fromkeys((path, asked_for)):
+        try:
+            names.append(_file_name(directory, meant, where))
+        except InvalidModel as fault:
+            faults.append(fault)
+    if not names:
+        raise faults[0]
     return tuple(names)
 
 
 def relative_url(directory: str, name: str) -> str:
     """The path that leads from the URL of *directory* to the file *name*, both relative
     to the model's root, escaped for a URL."""
-    return quote(posixpath.relpath(name, directory or "."), safe="/")
+    # Both absolute, or relpath() would look up the current directory.
+    return quote(posixpath.relpath(f"/{name}", f"/{directory}"), safe="/")
 
 
 def _file_name(directory: str, path: str, where: str) -> str:
@@ -67,6 +73,6 @@ def _file_name(directory: str, path: str, where: str) -> str:
             raise InvalidModel(f"{path[:80]!r} names a hidden file", where)
         elif segment not in ("", "."):
             segments.append(segment)
-    if not segments or path.endswith("/"):
+    if segment in ("", ".", ".."):
         raise InvalidModel(f"{path[:80]!r} names no file", where)
     return "/".join(segments)

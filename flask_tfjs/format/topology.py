@@ -10,17 +10,20 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from .manifest import Kind
 from .manifest import ModelJSON
 
 #: The call that loads each kind.
-LOADERS: Mapping[Kind, str] = {
-    "layers-model": "tf.loadLayersModel",
-    "graph-model": "tf.loadGraphModel",
-    "weights-manifest": "tf.io.loadWeights",
-}
+LOADERS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "layers-model": "tf.loadLayersModel",
+        "graph-model": "tf.loadGraphModel",
+        "weights-manifest": "tf.io.loadWeights",
+    }
+)
 
 Shape = tuple[int | None, ...]
 

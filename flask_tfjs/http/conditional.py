@@ -64,19 +64,20 @@ def evaluate(
 
     :param etag: the opaque tag of the selected representation, without quotes; strong.
     :param length: bytes of the selected representation.
-    :param if_match: compared strongly (RFC 9110 13.1.1).
+    :param if_match: compared strongly (RFC 9110 13.1.1); ``None`` where it was not
+        sent, since one that cannot be read matches nothing.
     :param if_none_match: compared weakly (13.1.2).
     :param range_: the ``Range`` value; ``None`` where ranges are not supported.
     :param if_range: the ``If-Range`` value.
     """
-    if if_match and etag not in if_match:
+    if if_match is not None and etag not in if_match:
         return PRECONDITION_FAILED
     if if_none_match and if_none_match.contains_weak(etag):
         return NOT_MODIFIED
     # Only GET has ranges (14.2); If-Range asks for the whole on any doubt (13.1.5).
     if range_ is None or method != "GET":
         return FULL
-    if if_range is not None and if_range.strip() != f'"{etag}"':
+    if if_range is not None and if_range.strip(" \t") != f'"{etag}"':
         return FULL
     return parse_range(range_, length)
 
@@ -88,7 +89,7 @@ def parse_range(value: str, length: int) -> Answer:
     so the answer is :class:`Full`. So is a range of nothing: some clients add one to
     every request, and no ``Content-Range`` can say "all of nothing".
     """
-    unit, _, specs = value.strip().partition("=")
+    unit, _, specs = value.strip(" \t").partition("=")
     spec = _RANGE_SPEC.fullmatch(specs.strip(" \t"))
     if unit.lower() != "bytes" or spec is None or not length:
         return FULL

@@ -126,7 +126,7 @@ def _evaluate(request: Request, representation: Representation) -> Answer:
         method=request.method,
         etag=representation.etag,
         length=representation.length,
-        if_match=request.if_match,
+        if_match=request.if_match if environ.get("HTTP_IF_MATCH") else None,
         if_none_match=request.if_none_match,
         range_=environ.get("HTTP_RANGE") if representation.ranges else None,
         if_range=environ.get("HTTP_IF_RANGE"),

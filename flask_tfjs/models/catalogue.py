@@ -17,11 +17,12 @@ from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from .delivery import Delivery
 from .delivery import Examination
+from .delivery import Unreadable
 from .delivery import Verdict
 from .delivery import examine
 from .delivery import judge
+from .delivery import named_files
 from .delivery import read
-from .delivery import shard_names
 from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
@@ -51,12 +52,15 @@ class ServedFile:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """What one look into a JSON file told, without its shards."""
+    """What one look into a JSON file told.
+
+    :ivar files: what its manifest may name, there or not.
+    """
 
     identity: Identity | None
     settled: bool
     is_entry: bool
-    shards: frozenset[str]
+    files: frozenset[str]
 
 
 class Catalogue:
@@ -111,6 +115,15 @@ def entry_at_the_top(path: str) -> str | None:
     return next((name for name, reading in readings if reading.is_entry), None)
 
 
+def _unlistable(error: OSError) -> str:
+    if isinstance(error, NotADirectoryError):
+        return "the path is a file; register the directory or the model's .json file"
+    return (
+        f"the directory cannot be read: {error.strerror}; "
+        "put it back or correct the path"
+    )
+
+
 class ModelDirectory:
     """A registered directory, or a registered JSON file and what lies beside it.
 
@@ -153,11 +166,7 @@ class ModelDirectory:
                 )
             except OSError as error:
                 self._listing = None
-                raise InvalidModel(
-                    f"the directory cannot be read: {error.strerror}; put it back or "
-                    "correct the path",
-                    self.name,
-                ) from None
+                raise InvalidModel(_unlistable(error), self.name) from None
             if self.only is not None:
                 listing.json = [n for n in listing.json if n == self.only]
             self._listing = listing
@@ -242,7 +251,7 @@ class ModelDirectory:
         """
         owner = self._owners.get(name)
         shard = self._shard(owner, name) if owner is not None else None
-        return shard or self._search(name)
+        return shard if isinstance(shard, ServedFile) else self._search(name)
 
     def _judge(self, entry: str) -> Verdict:
         if entry not in self.listing().json:
@@ -269,20 +278,25 @@ class ModelDirectory:
                 if self._owners.get(name) == entry:
                     self._owners.pop(name, None)
 
-    def _shard(self, entry: str, name: str) -> ServedFile | None:
-        """The shard *name* of the model *entry*, as both are now; ``None`` where the
-        model is no longer sound or no longer names it."""
+    def _shard(self, entry: str, name: str) -> ServedFile | InvalidModel | None:
+        """The shard *name* of the model *entry*, as both are now; the fault of a broken
+        model; ``None`` where the model is gone or does not name it."""
         verdict = self._verdicts.get(entry)
         if verdict is None or not self._still_says(verdict, entry, name):
-            verdict = self._judge(entry)
+            try:
+                verdict = self._judge(entry)
+            except ModelNotFound:
+                return None
         if not isinstance(verdict.outcome, Delivery):
-            return None
+            return verdict.outcome
         digest = verdict.outcome.files.get(name)
         if digest is None:
             return None
         return ServedFile(name, self.root.join(name), digest, shard=True)
 
     def _still_says(self, verdict: Verdict, entry: str, name: str) -> bool:
+        if not isinstance(verdict.outcome, Delivery):
+            return verdict.is_current()  # any of its files may have been mended
         return verdict.settled and all(
             identify(path) == verdict.watched.get(path)
             for path in (self.root.join(entry), self.root.join(name))
@@ -291,13 +305,12 @@ class ModelDirectory:
     def _search(self, name: str) -> ServedFile:
         fault: InvalidModel | None = None
         for entry in self.listing().json:
-            if name in self._candidate(entry).shards:
+            if name in self._candidate(entry).files:
                 shard = self._shard(entry, name)
-                if shard is not None:
+                if isinstance(shard, ServedFile):
                     return shard
-                outcome = self._verdicts[entry].outcome
-                fault = outcome if isinstance(outcome, InvalidModel) else fault
-        if fault is not None:
+                fault = shard or fault
+        if fault is not None and self.root.identify(name) is not None:
             raise copy(fault)
         if self._is_asset(name):
             try:
@@ -325,18 +338,13 @@ class ModelDirectory:
             return known
         now = self.digests.clock()
         reading = read(self.root, name)
-        shards: frozenset[str] = frozenset()
-        if reading.model is not None:
-            try:
-                groups = shard_names(self.root, name, reading.model)
-                shards = frozenset(shard for group in groups for shard in group)
-            except InvalidModel:
-                pass  # the verdict on the model says why
         known = self._candidates[name] = _Candidate(
             reading.identity,
-            reading.identity is not None and is_settled(reading.identity.stamps, now),
+            reading.identity is not None
+            and is_settled(reading.identity.stamps, now)
+            and not isinstance(reading.fault, Unreadable),
             reading.is_entry,
-            shards,
+            named_files(name, reading.model) if reading.model else frozenset(),
         )
         return known
 

@@ -111,6 +111,11 @@ class Examination:
         return sum(shard.size for group in self.shards for shard in group)
 
 
+class Unreadable(InvalidModel):
+    """A file cannot be read just now. The reason may lie outside of it, such as too
+    many open files, and go away without a trace in its identity."""
+
+
 class Reading(NamedTuple):
     """A JSON file read, its shards not yet looked at.
 
@@ -195,12 +200,16 @@ def examine(
             group_bytes.close()
 
 
-def shard_names(root: Root, entry: str, model: ModelJSON) -> list[list[str]]:
-    """The files that a manifest's paths mean, by group, relative to *root*.
-
-    :raises InvalidModel: a path names no file that may be served.
-    """
-    return _shard_names(root, entry, model, {})
+def named_files(entry: str, model: ModelJSON) -> frozenset[str]:
+    """All files that the manifest of *entry* may mean, there or not."""
+    directory = posixpath.dirname(entry)
+    names: set[str] = set()
+    for path in (path for group in model.groups for path in group.paths):
+        try:
+            names.update(file_names(directory, path, entry))
+        except InvalidModel:
+            continue  # the verdict on the model says why
+    return frozenset(names)
 
 
 def _judge_once(root: Root, entry: str, digests: Digests) -> Verdict:
@@ -213,7 +222,7 @@ def _judge_once(root: Root, entry: str, digests: Digests) -> Verdict:
             outcome = _deliver(root, entry, reading, digests, watched)
         except InvalidModel as fault:
             outcome = fault
-    settled = all(
+    settled = not isinstance(outcome, Unreadable) and all(
         seen is None or is_settled(seen.stamps, now) for seen in watched.values()
     )
     return Verdict(outcome, MappingProxyType(watched), settled)
@@ -236,7 +245,8 @@ def _deliver(
     hasher = hashlib.sha256(_JSON_VERSION + reading.sha256)
     for group in names:
         for name in group:
-            hasher.update(files[name].sha256)
+            # The name too: the JSON changes with it.
+            hasher.update(name.encode() + b"\0" + files[name].sha256)
     return Delivery(
         entry=entry,
         digest=hasher.hexdigest()[:32],
@@ -317,12 +327,12 @@ def _digest(
         raise _unreadable(error, name) from None
     if digest.identity != watched[path]:
         # The sizes were checked on another content: not a verdict, but a reason.
-        raise InvalidModel("is being written to; ask again", name)
+        raise Unreadable("is being written to; ask again", name)
     return digest
 
 
-def _unreadable(error: OSError, name: str) -> InvalidModel:
-    return InvalidModel(f"cannot be read: {error.strerror or error}", name)
+def _unreadable(error: OSError, name: str) -> Unreadable:
+    return Unreadable(f"cannot be read: {error.strerror or error}", name)
 
 
 class _JoinedShards:

@@ -73,6 +73,8 @@ class OpenFile:
     :raises OSError: it is missing, unreadable, or not a regular file.
     """
 
+    _fd = -1
+
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
         self._fd = os.open(path, _READ_FLAGS)
@@ -86,6 +88,10 @@ class OpenFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A response that a failing hook of the app drops is never closed.
         self.close()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,19 +37,20 @@ class Listing:
     refused: dict[str, str] = field(default_factory=dict)
     truncated: bool = False
     settled: bool = False
-    _folders: dict[str, _Stamp | None] = field(default_factory=dict)
+    _watched: dict[str, _Stamp | None] = field(default_factory=dict)
+    _looked_at: int = 0
 
     def is_current(self) -> bool:
         """Whether no name came or went since: a folder's time stamps change with its
         names, not with the contents of its files."""
         return self.settled and all(
-            _stamp(path) == stamp for path, stamp in self._folders.items()
+            _stamp(path) == stamp for path, stamp in self._watched.items()
         )
 
     def _settle(self, now_ns: int) -> None:
         self.settled = all(
             stamp is None or is_settled(stamp[2:], now_ns)
-            for stamp in self._folders.values()
+            for stamp in self._watched.values()
         )
 
 
@@ -61,12 +63,13 @@ def list_directory(
     :param deep: whether to look into the folders in it.
     :raises OSError: the directory itself is missing or unreadable.
     """
-    os.listdir(root.path)
+    os.scandir(root.path).close()
     started = clock()
     listing = Listing()
-    pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
+    # The shallow folders first: the bound must not be spent in some deep one.
+    pending: deque[tuple[str, tuple[str, ...]]] = deque([("", ())])
     while pending:
-        folder, above = pending.pop()
+        folder, above = pending.popleft()
         real = os.path.realpath(root.join(folder) if folder else root.path)
         if real in above:  # a link to a folder it lies in
             continue
@@ -84,12 +87,14 @@ def list_directory(
 def _list_folder(root: Root, folder: str, listing: Listing) -> list[str]:
     path = root.join(folder) if folder else root.path
     # Before reading: a name that comes while we read makes the listing outdated.
-    listing._folders[path] = _stamp(path)
+    listing._watched[path] = _stamp(path)
     folders = []
-    for entry in _entries(path):
-        if len(listing.names) + len(listing._folders) >= MAX_FILES:
+    for entry in _entries(path, listing):
+        if listing._looked_at >= MAX_FILES:
             listing.truncated = True
             break
+        listing._looked_at += 1
+        target = _stamp(entry.path) if entry.is_symlink() else None
         name = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_symlink() and not root.holds(entry.path):
             listing.refused[name] = (
@@ -102,16 +107,21 @@ def _list_folder(root: Root, folder: str, listing: Listing) -> list[str]:
             listing.names.add(name)
             if name.endswith(".json"):
                 listing.json.append(name)
+        elif entry.is_symlink():
+            # A file may come where it leads to, and no folder of ours changes then.
+            listing._watched[entry.path] = target
     return folders
 
 
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+def _entries(path: str, listing: Listing) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             yield from (e for e in entries if _has_url(e.name))
+    except PermissionError:
+        return  # listed as empty; a folder that becomes readable changes its stamp
     except OSError:
-        # Listed as empty; a folder that becomes readable changes its stamp.
-        return
+        # Gone, or the system is short of something: no stamp tells when it is over.
+        listing._watched[path] = None
 
 
 def _has_url(name: str) -> bool:

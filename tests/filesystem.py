@@ -1,0 +1,65 @@
+"""What the tests do to files, and how long they let them be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+
+def tick(directory: Path) -> None:
+    """Wait until the file system's clock has moved: what is written from now on has
+    other time stamps than anything in *directory*."""
+    paths = [directory, *directory.rglob("*")]
+    latest = max(path.lstat().st_ctime_ns for path in paths)
+    while True:
+        with tempfile.TemporaryFile(dir=directory.parent) as file:
+            if os.fstat(file.fileno()).st_ctime_ns > latest:
+                return
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float = 10) -> Iterator[None]:
+    """Raise in the midst of whatever takes longer, a blocking call of the system
+    included."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done in {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def unprivileged_directory() -> Iterator[Path]:
+    """A new directory, and a process for which permissions count: root has them all,
+    and pytest's own folders of root let nobody else in."""
+    directory = Path(tempfile.mkdtemp())
+    root = os.geteuid() == 0
+    if root:
+        directory.chmod(0o755)
+        os.chown(directory, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield directory
+    finally:
+        if root:
+            os.seteuid(0)
+        directory.chmod(0o755)
+        for folder, names, _ in os.walk(directory):
+            for name in names:
+                Path(folder, name).chmod(0o755)
+        shutil.rmtree(directory)
