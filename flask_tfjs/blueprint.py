@@ -95,6 +95,7 @@ def _register(setup: BlueprintSetupState, overrides: dict[str, Any]) -> None:
             endpoint=endpoint,
             methods=None,
             subdomain=setup.subdomain,
+            host=setup.options.get("host"),
             strict_slashes=False,
             merge_slashes=False,
         )

@@ -342,3 +342,13 @@ def test_changes_of_one_model_touch_no_other(
     assert status(client, "/models/one") == 500
     assert weights(client, "/models/two") == OTHER_BYTES
     assert header(client, "/models/two", "ETag") == tag
+
+
+def test_a_host_of_its_own(tmp_path: Path, one: Path) -> None:
+    app = Flask(__name__, host_matching=True, static_host="www.example.org")
+    app.config["TFJS_MODELS"] = {"m": one}
+    app.register_blueprint(tfjs_bp, host="cdn.example.org")
+    client = app.test_client()
+    for host, expected in (("cdn.example.org", 200), ("www.example.org", 404)):
+        with client.get("/models/m/model.json", base_url=f"https://{host}") as r:
+            assert r.status_code == expected

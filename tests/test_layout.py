@@ -35,12 +35,20 @@ Files = Sequence[Sequence[bytes]]
 class Joined:
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.reads = 0
 
     def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
         return self.data[offset : offset + length]
 
 
-def place(groups: list[list[Any]], files: Files, *, bare: bool = False) -> Layout:
+def place(
+    groups: list[list[Any]],
+    files: Files,
+    *,
+    bare: bool = False,
+    joined: Sequence[Joined] | None = None,
+) -> Layout:
     """Lay out *groups* of weight specs in *files*, named 0-0, 0-1, … 1-0, …"""
     manifest = [
         {"paths": [f"{g}-{i}" for i in range(len(row))], "weights": weights}
@@ -53,7 +61,7 @@ def place(groups: list[list[Any]], files: Files, *, bare: bool = False) -> Layou
         [Shard(f"{g}-{i}", len(data)) for i, data in enumerate(row)]
         for g, row in enumerate(files)
     ]
-    return lay_out(model, shards, [Joined(b"".join(row)) for row in files])
+    return lay_out(model, shards, joined or [Joined(b"".join(row)) for row in files])
 
 
 def refusal(groups: list[list[Any]], files: Files, *, bare: bool = False) -> str:
@@ -200,6 +208,20 @@ def test_strings_that_run_over_the_end(count: int, data: bytes) -> None:
             "weightsManifest[0].weights[1]: the strings of weight 's' run over the end "
             f"of the shards ({len(data)} bytes); a client would read empty strings"
         )
+
+
+def test_a_hostile_number_of_strings_is_not_walked() -> None:
+    data = zeros(100_000)
+    joined = Joined(data[0])
+    with pytest.raises(InvalidModel, match="run over the end"):
+        place([[strings("s", 25_001)]], [data], joined=[joined])
+    assert joined.reads == 0
+
+
+def test_strings_of_a_file_that_became_shorter() -> None:
+    data = packed(b"one", b"two")
+    with pytest.raises(InvalidModel, match="run over the end"):
+        place([[strings("s", 2)]], [[data]], joined=[Joined(data[:9])])
 
 
 def test_strings_do_not_run_into_the_next_group() -> None:

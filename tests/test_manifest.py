@@ -82,6 +82,7 @@ KINDS: dict[str, tuple[Any, str | None]] = {
         {"format": "tfjs-graph-model", "modelTopology": GRAPH_TOPOLOGY},
         "graph-model",
     ),
+    "graph of nothing": ({"modelTopology": {"node": []}}, "graph-model"),
     "bare list": ([GROUP], "weights-manifest"),
     "bare list, other members": ([{**GROUP, "note": 1}], "weights-manifest"),
     "manifest only": ({"weightsManifest": [GROUP]}, "weights-manifest"),
