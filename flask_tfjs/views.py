@@ -206,18 +206,18 @@ def _coding(state: State) -> str:
 
 
 def _file(directory: ModelDirectory, name: str) -> _Respond:
-    directory.file(name)
-    return partial(_send, directory, name)
+    return partial(_send, directory, directory.file(name))
 
 
-def _send(directory: ModelDirectory, name: str, around: list[Header]) -> Response:
+def _send(
+    directory: ModelDirectory, served: ServedFile, around: list[Header]
+) -> Response:
     for _ in range(_ATTEMPTS):
-        served = directory.file(name)
         try:
             return _send_once(served, around)
-        except OSError:
-            continue  # it changed since: look again
-    message = f"{name} cannot be read now; ask again"
+        except OSError:  # it changed since
+            served = directory.file(served.name)
+    message = f"{served.name} cannot be read now; ask again"
     return _error(_requested_path(), 503, message, [*around, ("Retry-After", "1")])
 
 
