@@ -9,6 +9,7 @@ from flask import Blueprint
 from flask import Response
 from flask import current_app
 from flask import request
+from flask.sansio.app import App
 from flask.sansio.blueprints import BlueprintSetupState
 from markupsafe import Markup
 from werkzeug.routing import BaseConverter
@@ -17,6 +18,7 @@ from werkzeug.routing import Rule
 from . import config
 from . import state
 from . import views
+from .errors import ConfigError
 from .state import State
 
 
@@ -87,23 +89,36 @@ def _register(setup: BlueprintSetupState, overrides: dict[str, Any]) -> None:
     prefix = (setup.url_prefix or "").rstrip("/")
     app.url_map.converters["tfjs_below"] = _Below
     app.url_map.converters["tfjs_anything"] = _Anything
+    rule = Rule(
+        f"{prefix}<tfjs_below:path>" if prefix else "/<tfjs_anything:path>",
+        endpoint=endpoint,
+        methods=None,
+        subdomain=setup.subdomain,
+        host=setup.options.get("host"),
+        strict_slashes=False,
+        merge_slashes=False,
+    )
+    _refuse_twins(app, rule)
     # Not add_url_rule(): Flask would answer OPTIONS and other methods itself, before
     # a blueprint sees them, and redirect URLs with a slash more.
-    app.url_map.add(
-        Rule(
-            f"{prefix}<tfjs_below:path>" if prefix else "/<tfjs_anything:path>",
-            endpoint=endpoint,
-            methods=None,
-            subdomain=setup.subdomain,
-            host=setup.options.get("host"),
-            strict_slashes=False,
-            merge_slashes=False,
-        )
-    )
+    app.url_map.add(rule)
     app.view_functions[endpoint] = view
     # The first registered runs last.
     hooks = app.after_request_funcs.setdefault(None, [])
     hooks.insert(0, partial(_keep_safe, registered))
+
+
+def _refuse_twins(app: App, rule: Rule) -> None:
+    for other in app.url_map.iter_rules():
+        if (other.rule, other.host, other.subdomain or None) == (
+            rule.rule,
+            rule.host,
+            rule.subdomain or None,
+        ):
+            raise ConfigError(
+                f"two flask_tfjs blueprints have the same URLs: {other.endpoint} and "
+                f"{rule.endpoint}; give one of them another url_prefix"
+            )
 
 
 def _keep_safe(registered: State, response: Response) -> Response:

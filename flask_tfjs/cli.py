@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -30,10 +31,13 @@ from .models.catalogue import MAIN
 from .models.catalogue import ModelDirectory
 from .models.findings import Finding
 from .models.findings import check_directory
+from .models.sources import NAMES
 from .models.sources import is_name
 from .models.summary import summarize
 from .probe import probe
 from .state import State
+
+logger = logging.getLogger("flask_tfjs")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -59,6 +63,10 @@ class _Site:
 @click.group(cls=_Group)
 def tfjs() -> None:
     """Serve TensorFlow.js models."""
+    # The commands say it all themselves, on the right stream and once.
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    click.get_current_context().call_on_close(lambda: logger.setLevel(level))
 
 
 def _blueprint_option(command: _Command) -> _Command:
@@ -119,8 +127,7 @@ def register(
     """
     if not is_name(name):
         raise click.BadParameter(
-            "a name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter "
-            "or digit",
+            NAMES,
             param_hint="NAME",
         )
     site = _site(ctx, blueprint)
@@ -143,13 +150,19 @@ def register(
 def unregister(ctx: click.Context, name: str, blueprint: str | None) -> None:
     """Remove NAME from the file TFJS_REGISTRY. No file of the model is touched."""
     site = _site(ctx, blueprint)
-    if site.state.catalogue.sources.is_configured(name):
+    configured = site.state.catalogue.sources.is_configured(name)
+    try:
+        registry.unregister(_registry_path(site), name)
+    except ModelNotFound:
+        if not configured:
+            raise
         raise ConfigError(
             f"{name!r} comes from the app's TFJS_MODELS, not from the registry; "
             "remove it there"
-        )
-    registry.unregister(_registry_path(site), name)
+        ) from None
     click.echo(f"Unregistered {name}")
+    if configured:
+        click.echo(f"The app's own {name} is still served.")
 
 
 @tfjs.command()
@@ -172,14 +185,14 @@ def show(
     directory, site = _find(ctx, model, blueprint, link_roots)
     found: list[reports.ModelReport] = []
     faults: list[str] = []
-    for entry in directory.entries():
+    for entry in _entries(directory):
         try:
             url = _url(site, f"/{directory.name}/{entry}")
             found.append(reports.describe(directory, entry, url))
         except InvalidModel as fault:
-            faults.append(f"{directory.name}/{entry}: {fault}")
+            faults.append(f"{directory.label}/{entry}: {fault}")
     if not found and not faults:
-        raise ModelNotFound(f"there is no model in {model}")
+        raise ModelNotFound(f"{directory.label}: {directory.no_model()}")
     if as_json:
         click.echo(json.dumps([report.as_json() for report in found], indent=2))
     elif found:
@@ -257,33 +270,56 @@ def _find(
         try:
             site = _site(ctx, blueprint)
             return site.state.catalogue.directory(model), site
-        except (NoAppException, ModelNotFound):
+        except NoAppException:
             if not os.path.exists(model):
-                raise
+                raise ModelNotFound(
+                    f"there is no file or directory {model!r} here, and no app whose "
+                    "model it could be"
+                ) from None
+        except ModelNotFound as error:
+            if not os.path.exists(model):
+                raise ModelNotFound(f"{error}, and there is no such path") from None
     return _directory_at(model, link_roots), None
 
 
 def _directory_at(
     path: str, link_roots: Sequence[str] = (), name: str | None = None
 ) -> ModelDirectory:
-    path = os.path.abspath(path)
+    if not path:
+        raise click.UsageError("a path is empty; write . for the current directory")
+    label, path = path.rstrip("/"), os.path.abspath(path)
     named_after = os.path.dirname(path) if os.path.basename(path) == MAIN else path
     return ModelDirectory(
         name or os.path.basename(named_after).removesuffix(".json"),
         path,
         assets=config.ASSETS,
         link_roots=[os.path.realpath(root) for root in link_roots],
+        label=os.path.dirname(label) or "." if label.endswith(".json") else label,
     )
 
 
+def _entries(directory: ModelDirectory) -> list[str]:
+    try:
+        return directory.entries()
+    except InvalidModel as fault:
+        raise ConfigError(
+            f"{directory.label}: {fault.message} ({directory.path})"
+        ) from None
+
+
 def _require_sound(directory: ModelDirectory) -> None:
-    entries = directory.entries()
+    entries = _entries(directory)
     if next(directory.sound_entries(), None) is not None:
         return
+    reason = directory.no_model()
     for entry in entries:
-        directory.examine(entry)
+        try:
+            directory.examine(entry)
+        except InvalidModel as fault:
+            reason = str(fault)
+            break
     raise ModelNotFound(
-        f"there is no model in {directory.path}; --force registers it all the same"
+        f"{directory.path}: {reason}; --force registers it all the same"
     )
 
 
@@ -291,7 +327,8 @@ def _registry_path(site: _Site) -> str:
     path = site.state.settings.registry
     if path is None:
         raise ConfigError(
-            "TFJS_REGISTRY is None, so nothing can be registered; set it to a path"
+            "TFJS_REGISTRY is off, so nothing can be registered; set it to a path "
+            "(create_blueprint(models=…) turns it off unless registry= is given too)"
         )
     return path
 

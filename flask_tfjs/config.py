@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from typing import Literal
+from urllib.parse import urlsplit
 
 from .errors import ConfigError
 from .http.cors import Policy
+from .models.sources import NAMES
 from .models.sources import is_name
 
 logger = logging.getLogger("flask_tfjs")
@@ -52,6 +54,7 @@ SCRIPT = (
 )
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@*,A-Z]+")
+_USUAL_PORTS = MappingProxyType({"http": 80, "https": 443})
 _INTEGRITY = re.compile(r"(sha(256|384|512)-[A-Za-z0-9+/]+={0,2}\s*)+")
 
 
@@ -134,7 +137,8 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     """
     for name in overrides:
         if name not in _KEYS:
-            raise ConfigError(f"{name!r} is not a setting{_nearest(name, _KEYS)}")
+            nearest = _nearest(name.removeprefix(PREFIX).lower(), _KEYS)
+            raise ConfigError(f"{name!r} is not a setting{nearest}")
 
 
 def _warn_of_unknown_keys(config: Mapping[str, Any]) -> None:
@@ -150,6 +154,11 @@ def _nearest(name: str, names: Any) -> str:
 
 
 def _models(key: str, value: Any, places: _Places) -> Mapping[str, str] | str:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        raise ConfigError(
+            f"{key} is the text {value!r}; as an environment variable a mapping must "
+            "be JSON, with double quotes"
+        )
     if isinstance(value, (str, os.PathLike)):
         return _path(key, value, places.root)
     if not isinstance(value, Mapping):
@@ -160,10 +169,7 @@ def _models(key: str, value: Any, places: _Places) -> Mapping[str, str] | str:
     models = {}
     for name, directory in value.items():
         if not isinstance(name, str) or not is_name(name):
-            raise ConfigError(
-                f"{key} names a model {name!r}; a name is 1 to 128 letters, digits, "
-                "'.', '_' or '-', the first a letter or digit"
-            )
+            raise ConfigError(f"{key} names a model {name!r}; {NAMES}")
         models[name] = _path(f"{key}[{name!r}]", directory, places.root)
     return MappingProxyType(models)
 
@@ -202,13 +208,23 @@ def _allow_origins(
     if origins == ["*"]:
         return "*"
     for origin in origins:
-        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+        if not isinstance(origin, str) or not _is_origin(origin):
             raise ConfigError(
                 f"{key} lists {origin!r}; an origin is written as browsers send it, "
                 "such as 'https://example.org' or 'http://localhost:3000': lower "
-                "case, no path and no slash at the end"
+                "case, ASCII, no usual port, no path and no slash at the end"
             )
     return frozenset(origins)
+
+
+def _is_origin(text: str) -> bool:
+    if not text.isascii() or not _ORIGIN.fullmatch(text):
+        return False
+    try:
+        port = urlsplit(text).port
+    except ValueError:
+        return False
+    return port is None or port != _USUAL_PORTS.get(urlsplit(text).scheme)
 
 
 def _assets(key: str, value: Any, places: _Places) -> tuple[str, ...]:

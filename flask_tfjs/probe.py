@@ -16,36 +16,63 @@ _STRANGER = "https://stranger.example"
 
 
 def probe(app: Flask, state: State, name: str, entry: str) -> Iterator[Finding]:
-    """What the app makes of the answer for a sound model.
+    """What the app makes of the answers for a sound model: its JSON, and one shard.
 
     :param name: the registered name.
     :param entry: its JSON, relative to the registered directory.
     """
-    url = url_of(app, state, f"/{name}/{entry}")
-    where = f"{name}/{entry}"
+    delivery = state.catalogue.directory(name).delivery(entry)
+    expected = {entry: delivery.digest}
+    for shard, digest in list(delivery.files.items())[:1]:
+        expected[shard] = digest.sha256.hex()[:32]
+    for file, etag in expected.items():
+        yield from _probe(app, state, f"{name}/{file}", etag)
+
+
+def _probe(app: Flask, state: State, where: str, etag: str) -> Iterator[Finding]:
+    url = url_of(app, state, f"/{where}")
     try:
         with app.test_client() as client:
             # By https, so that an app that redirects http to it answers at once.
-            response = client.get(
+            response = client.head(
                 url, headers={"Origin": _STRANGER}, url_scheme="https"
             )
+            response.close()
     except Exception as error:  # any, since the app's own code runs
         yield Finding("error", where, f"the app fails on it: {error!r}")
         return
-    if response.status_code != 200 or response.mimetype != "application/json":
+    below = url_of(app, state, "")
+    if response.status_code in (401, 403):
         yield Finding(
-            "warning" if response.status_code in (401, 403) else "error",
+            "warning",
             where,
-            f"the app answers {response.status} ({response.mimetype}) in its place: a "
-            "login, a limit or another hook of the app comes first; exempt the URLs "
-            f"below {url_of(app, state, '')} from it",
+            f"the app answers {response.status}, which is as it should be where a "
+            f"login guards the model; otherwise exempt the URLs below {below} from it",
         )
+        return
+    if response.status_code != 200 or response.get_etag()[0] != etag:
+        yield Finding(
+            "error",
+            where,
+            f"the app answers {response.status} ({response.mimetype}) in its place: "
+            "another route, a login, a limit or another hook of the app comes first; "
+            f"keep it away from the URLs below {below}",
+        )
+        return
     allowed = response.headers.get("Access-Control-Allow-Origin")
-    if allowed is not None and not state.cors.allows(_STRANGER):
+    if allowed is None and state.cors.allows(_STRANGER):
+        yield Finding(
+            "error",
+            where,
+            "the app takes the CORS headers away, so no page of another origin can "
+            "load it, though TFJS_ALLOW_ORIGINS lets it; keep the hook that does so "
+            f"away from the URLs below {below}",
+        )
+    elif allowed is not None and not state.cors.allows(_STRANGER):
         yield Finding(
             "warning",
             where,
             "the app widens TFJS_ALLOW_ORIGINS: another origin may read it "
             f"(Access-Control-Allow-Origin: {allowed}); keep flask-cors, or the hook "
-            f"that adds the header, away from the URLs below {url_of(app, state, '')}",
+            f"that adds the header, away from the URLs below {below}",
         )

@@ -158,7 +158,7 @@ def describe(directory: ModelDirectory, entry: str, url: str) -> ModelReport:
     delivery = directory.delivery(entry)
     text = delivery.manifest(entry.rpartition("/")[0])
     return ModelReport(
-        path=f"{directory.name}/{entry}",
+        path=f"{directory.label}/{entry}",
         url=url,
         found=found,
         topology=describe_topology(found.model),

@@ -47,7 +47,8 @@ class State:
         again must not fill the log."""
         if self._logged.get((name, fault.where)) != fault.message:
             self._logged[name, fault.where] = fault.message
-            logger.error("model %s cannot be served: %s", name, fault)
+            path = self.catalogue.sources.path(name)
+            logger.error("model %s (%s) cannot be served: %s", name, path, fault)
 
 
 def make(name: str, endpoint: str, settings: Settings) -> State:

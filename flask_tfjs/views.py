@@ -146,7 +146,11 @@ def _look_up(state: State, path: str) -> _Respond:
 def _index(state: State, rest: str) -> _Respond:
     shown = current_app.debug if state.settings.index is None else state.settings.index
     if rest or not shown:
-        raise ModelNotFound("there is nothing at this URL")
+        raise ModelNotFound(
+            "there is nothing at this URL"
+            if rest.strip("/")
+            else "the list of models is off; TFJS_INDEX turns it on"
+        )
     return partial(_list, state)
 
 

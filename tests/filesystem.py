@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import pytest
+
+from flask_tfjs.models import files
+from flask_tfjs.models import listing
+
 
 def tick(directory: Path) -> None:
     """Wait until the file system's clock has moved: what is written from now on has
@@ -21,6 +26,29 @@ def tick(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory.parent) as file:
             if os.fstat(file.fileno()).st_ctime_ns > latest:
                 return
+
+
+def make_clock_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all files look as on a file system whose clock ticks every two seconds, such
+    as FAT. Newer kernels stamp so finely that no two writes share a stamp."""
+
+    def coarse(stamp: int) -> int:
+        return stamp - stamp % 2_000_000_000
+
+    identity, folder_stamp = files._identity, listing._stamp
+
+    def coarse_identity(status: os.stat_result) -> files.Identity | None:
+        found = identity(status)
+        if found is None:
+            return None
+        return files.Identity(*found[:3], *map(coarse, found.stamps))
+
+    def coarse_stamp(path: str) -> tuple[int, int, int, int] | None:
+        found = folder_stamp(path)
+        return found and (*found[:2], coarse(found[2]), coarse(found[3]))
+
+    monkeypatch.setattr(files, "_identity", coarse_identity)
+    monkeypatch.setattr(listing, "_stamp", coarse_stamp)
 
 
 @contextlib.contextmanager

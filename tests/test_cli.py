@@ -13,6 +13,7 @@ from click.testing import Result
 from conftest import MakeApp
 from flask import Flask
 from flask import Response
+from flask import request
 from flask_cors import CORS
 from models import dense_document
 from models import write_model
@@ -164,7 +165,7 @@ def test_register_without_a_registry(make_app: MakeApp, tmp_path: Path) -> None:
     write_model(tmp_path / "new")
     app = make_app(TFJS_REGISTRY=None)
     result = run(app, "register", "new", tmp_path / "new")
-    assert (result.exit_code, "TFJS_REGISTRY is None" in result.stderr) == (1, True)
+    assert (result.exit_code, "TFJS_REGISTRY is off" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -218,17 +219,18 @@ def test_show_a_path_and_a_broken_one(app: Flask, tmp_path: Path) -> None:
     write_model(tmp_path / "half", entry="short.json", shards={"short.bin": b"12"})
     result = run(app, "show", tmp_path / "half")
     assert result.exit_code == 1
-    assert "half/sound.json" in result.stdout
-    assert result.stderr.startswith("Error: half/short.json: short.bin: has 2 bytes")
+    half = tmp_path / "half"
+    assert f"{half}/sound.json" in result.stdout
+    assert result.stderr.startswith(f"Error: {half}/short.json: short.bin: has 2 bytes")
 
 
 def test_show_nothing(app: Flask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run(app, "show", "unknown").stderr == (
-        "Error: no model is registered as 'unknown'\n"
+        "Error: no model is registered as 'unknown', and there is no such path\n"
     )
     result = run(app, "show", tmp_path / "empty")
-    assert (result.exit_code, "there is no model" in result.stderr) == (1, True)
+    assert (result.exit_code, "no JSON file in it" in result.stderr) == (1, True)
 
 
 def test_check(app: Flask) -> None:
@@ -297,7 +299,34 @@ def test_check_of_an_app_that_answers_first(
     result = run(app, "check")
     assert result.exit_code == exit_code
     assert f"the app answers {status} " in result.stdout
-    assert "(text/html) in its place" in result.stdout
+
+
+def test_check_of_an_app_that_refuses_shards(app: Flask) -> None:
+    @app.before_request
+    def limit() -> Response | None:
+        return Response(status=503) if request.path.endswith(".bin") else None
+
+    result = run(app, "check")
+    assert result.exit_code == 1
+    assert "error: dense/weights.bin: the app answers 503" in result.stdout
+
+
+def test_no_hook_takes_the_cors_headers_away(app: Flask) -> None:
+    @app.after_request
+    def close(response: Response) -> Response:
+        response.headers.pop("Access-Control-Allow-Origin")
+        return response
+
+    assert run(app, "check").stdout == "Everything loads.\n"
+
+
+def test_check_of_an_app_whose_own_route_comes_first(tmp_path: Path) -> None:
+    write_model(tmp_path / "dense")
+    app = Flask(__name__, static_url_path="/models", static_folder=str(tmp_path))
+    app.register_blueprint(create_blueprint(models={"dense": tmp_path / "dense"}))
+    result = run(app, "check")
+    assert result.exit_code == 1
+    assert "another route" in result.stdout
 
 
 def test_check_of_an_app_that_fails(app: Flask) -> None:
@@ -363,6 +392,31 @@ def test_a_path_is_checked_without_an_app(tmp_path: Path) -> None:
     assert "error: short/model.json: weights.bin: has 2 bytes" in result.stdout
     result = flask_command(tmp_path, "list")
     assert (result.returncode, result.stdout) == (2, "")
+    result = flask_command(tmp_path, "check", "sond")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no file or directory 'sond' here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["check", ""], ["show", ""], ["register", "x", ""]]
+)
+def test_an_empty_path_is_not_the_current_directory(
+    app: Flask, command: list[str]
+) -> None:
+    result = run(app, *command)
+    assert (result.exit_code, "a path is empty" in result.stderr) == (2, True)
+
+
+def test_unregister_a_name_that_the_app_has_too(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "dense")
+    app = make_app(TFJS_MODELS={})
+    assert run(app, "register", "dense", tmp_path / "dense").exit_code == 0
+    result = run(make_app(), "unregister", "dense")
+    assert result.stdout == (
+        "Unregistered dense\nThe app's own dense is still served.\n"
+    )
 
 
 def test_the_command_belongs_to_flask(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def settings_of(app: Flask, name: str = "tfjs") -> Settings:
 @pytest.mark.parametrize(
     ("key", "value", "cure"),
     [
+        ("TFJS_MODELS", "{'a': 'x'}", "must be JSON"),
         ("TFJS_MODELS", 5, "give a mapping of names to directories"),
         ("TFJS_MODELS", ["a"], "give a mapping of names to directories"),
         ("TFJS_MODELS", "", "give the path"),
@@ -49,6 +50,10 @@ def settings_of(app: Flask, name: str = "tfjs") -> Settings:
         ("TFJS_ALLOW_ORIGINS", ["https://A.example"], "lower case"),
         ("TFJS_ALLOW_ORIGINS", ["a.example"], "such as"),
         ("TFJS_ALLOW_ORIGINS", "null", "such as"),
+        ("TFJS_ALLOW_ORIGINS", "https://a.example:443", "no usual port"),
+        ("TFJS_ALLOW_ORIGINS", "http://localhost:80", "no usual port"),
+        ("TFJS_ALLOW_ORIGINS", "https://a.example:99999", "such as"),
+        ("TFJS_ALLOW_ORIGINS", "http://bücher.example", "ASCII"),
         ("TFJS_ALLOW_ORIGINS", [7], "such as"),
         ("TFJS_ALLOW_CREDENTIALS", "yes", "give True or False"),
         ("TFJS_ALLOW_CREDENTIALS", True, "name the origins"),
@@ -124,6 +129,14 @@ def test_keywords_win_and_turn_the_registry_off(tmp_path: Path) -> None:
 def test_a_keyword_that_is_no_setting_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean allow_origins"):
         create_blueprint(allow_origin="*")
+    with pytest.raises(ConfigError, match="did you mean models"):
+        create_blueprint(TFJS_MODELS={})
+
+
+def test_two_blueprints_cannot_have_the_same_urls(make_app: MakeApp) -> None:
+    app = make_app()
+    with pytest.raises(ConfigError, match="give one of them another url_prefix"):
+        app.register_blueprint(create_blueprint("more", models={}))
 
 
 def test_a_key_that_is_no_setting_is_logged(
@@ -176,7 +189,9 @@ def test_a_missing_folder_of_models_is_no_config_error(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
     client = make_app(TFJS_MODELS=tmp_path / "zoo").test_client()
-    assert client.get("/models/one/model.json").status_code == 404
+    with client.get("/models/one/model.json") as answer:
+        assert answer.status_code == 500
+        assert "the folder of models cannot be read" in answer.get_json()["error"]
     write_model(tmp_path / "zoo" / "one")
     assert client.get("/models/one/model.json").status_code == 200
 

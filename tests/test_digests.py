@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filesystem import make_clock_coarse
 from filesystem import tick
 from filesystem import time_limit
 
@@ -124,7 +125,10 @@ def test_same_size_and_mtime(path: Path) -> None:
         assert digests.of(str(path)).sha256 == sha256(data)
 
 
-def test_while_young_every_look_is_anew(path: Path) -> None:
+def test_while_young_every_look_is_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clock_coarse(monkeypatch)
     digests = Digests()
     for i in range(300):
         data = b"%05d" % i
@@ -169,6 +173,20 @@ def test_replaced_by_another(path: Path) -> None:
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     other.replace(path)
     assert digests.of(str(path)).sha256 == sha256(b"other")
+
+
+def test_files_of_one_size_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of one size, written within one tick of the clock."""
+    make_clock_coarse(monkeypatch)
+    paths = [tmp_path / f"{i}.bin" for i in range(100)]
+    for path in paths:
+        path.write_bytes(f"{path.name:>20}".encode())
+        os.utime(path, ns=(0, 0))
+    digests = Digests(after(paths[-1], HOUR))
+    for path in paths * 2:
+        assert digests.of(str(path)).sha256 == sha256(f"{path.name:>20}".encode())
 
 
 def test_one_content_of_several_names(path: Path) -> None:

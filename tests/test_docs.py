@@ -520,6 +520,8 @@ FAULTS: list[list[Provoke]] = [
     [too_large],
     [document("{}".encode("utf-16"))],
     [document(b"")],
+    [document(b"<!doctype html>")],
+    [document(b'{"modelTopology": ')],
     [document(dense_document("weights.bin", scale=float("nan")))],
     [document(b'{"modelTopology": {"scale": 1e999}}')],
     [document(b"[" * 201 + b"]" * 201), document(b"[" * 200_000)],
@@ -622,10 +624,11 @@ def test_every_place_that_finds_a_fault_is_reached(
         for file, first, last in places()
         if not any(file == f and first <= line <= last for f, line in reached)
     ]
-    # Two more say what another one says: of an asset that cannot be read, and of JSON
-    # that is too large where no file was looked at before.
+    # Three more say what another one says: of an asset and of a folder of models that
+    # cannot be read, and of JSON that is too large where no file was looked at before.
     assert [Path(place).name.partition(":")[0] for place in unreached] == [
         "strict_json.py",
+        "catalogue.py",
         "catalogue.py",
     ], unreached
 
@@ -674,9 +677,19 @@ def leftover(folder: Path) -> None:
     (folder / "old.bin").write_bytes(b"old")
 
 
+def json_of_something_else(folder: Path) -> None:
+    write_model(folder, document={"class_name": "Sequential"}, shards={})
+
+
+def no_weights(folder: Path) -> None:
+    write_model(folder, document={"modelTopology": LAYERS_TOPOLOGY}, shards={})
+
+
 FINDINGS: list[cabc.Callable[[Path], object]] = [
     keras_3,
     Path.mkdir,
+    json_of_something_else,
+    no_weights,
     surplus,
     other_format,
     stray_link,

@@ -181,6 +181,17 @@ def test_a_shard_of_a_sound_and_of_a_broken_entry(
     assert get(client, "/w.bin") == (500, b"")
 
 
+def test_a_shard_that_another_entry_only_might_mean(
+    client: FlaskClient, directory: Path
+) -> None:
+    """``w%20x.bin`` is there, so the last entry does not mean ``w x.bin``."""
+    add(directory, "broken.json", document=dense_document("w x.bin", "missing.bin"))
+    add(directory, "sound.json", "w%20x.bin")
+    (directory / "w x.bin").write_bytes(DENSE_BYTES)
+    assert get(client, "/w%2520x.bin") == (200, DENSE_BYTES)
+    assert get(client, "/w%20x.bin") == (500, b"")
+
+
 def test_a_shard_may_be_called_json(client: FlaskClient, directory: Path) -> None:
     add(directory, "model.json", "shard.json")
     assert paths(client, "/model.json") == ["shard.json"]
@@ -208,11 +219,23 @@ def test_a_registered_file(make_app: MakeApp, directory: Path) -> None:
     for other in ("/a.bin", "/w.bin", "/deep/labels.txt"):
         assert get(client, other) == (404, b"")
     assert error(client, "/a.json") == "'m' has no model 'a.json'"
+    # What lies further down is not looked at: the file may lie in a home directory.
+    found = ModelDirectory("m", str(directory / "b.json")).listing()
+    assert found.names == {
+        "a.json",
+        "b.json",
+        "model.json",
+        "labels.txt",
+        "a.bin",
+        "w.bin",
+    }
 
 
 def test_a_registered_file_that_comes_later(make_app: MakeApp, directory: Path) -> None:
     client = make_app(TFJS_MODELS={"m": directory / "x.json"}).test_client()
-    assert error(client, "/model.json") == "there is no model in 'm'"
+    assert error(client, "/model.json") == (
+        "m: there is no file x.json; correct the path"
+    )
     add(directory, "x.json", "w.bin")
     assert paths(client, "/model.json") == ["w.bin"]
 
@@ -238,7 +261,9 @@ def test_a_directory_called_json(make_app: MakeApp, tmp_path: Path) -> None:
         "MODEL.JSON.gz",
         "spare.bin",
         ".env",
+        ".hidden.json",
         ".git/config",
+        ".git/model.json",
         "checkpoints/w.bin",
         "settings.json",
         "faces.json",
@@ -249,7 +274,11 @@ def test_other_files_have_no_url(
     client: FlaskClient, directory: Path, name: str
 ) -> None:
     add(directory, "model.json", "w.bin")
-    content = {"faces.json": '[{"name": "a", "embedding": [0.1]}]'}.get(name, '{"a": [')
+    content = (
+        '[{"name": "a", "embedding": [0.1]}]' if name == "faces.json" else '{"a": ['
+    )
+    if name.startswith((".", "model")):
+        content = (directory / "model.json").read_text()
     (directory / name).parent.mkdir(exist_ok=True)
     (directory / name).write_text(content)
     status, body = get(client, f"/{name}")
@@ -398,6 +427,16 @@ def test_other_assets(make_app: MakeApp, directory: Path) -> None:
             assert response.status_code == 200
             assert response.headers["Content-Type"] == media_type
     for name in ("labels.txt", "Card.PNG"):
+        assert get(client, f"/{name}") == (404, b"")
+
+
+def test_no_pattern_gives_hidden_files(make_app: MakeApp, directory: Path) -> None:
+    add(directory, "model.json", "w.bin")
+    add(directory, ".git/x.json", "w.bin")
+    (directory / ".env").write_text("SECRET")
+    (directory / ".git/labels.txt").write_text("SECRET")
+    client = make_app(TFJS_MODELS={"m": directory}, TFJS_ASSETS="*").test_client()
+    for name in (".env", ".git/labels.txt", ".git/w.bin"):
         assert get(client, f"/{name}") == (404, b"")
 
 

@@ -108,7 +108,7 @@ def test_a_drawn_one_is_read(page: t.Any, example: str) -> None:
     ("url", "said"),
     [
         (re.compile("tf.min.js"), SCRIPT),
-        (re.compile("model.json"), "The model did not load"),
+        (re.compile("model.json"), "The server does not answer."),
     ],
 )
 def test_what_cannot_be_loaded_is_named(

@@ -12,6 +12,7 @@ import resource
 import shutil
 import socket
 import struct
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from models import DENSE_BYTES
 from models import dense_document
 from models import write_model
 
+from flask_tfjs import InvalidModel
 from flask_tfjs.format import strict_json
+from flask_tfjs.models.catalogue import ModelDirectory
 from flask_tfjs.models.files import OpenFile
 
 JSON = "/models/m/model.json"
@@ -150,10 +153,10 @@ FAULTS = {
         "model.json: is not JSON: ",
         named=(),
     ),
-    "empty": Fault(raw(b""), "model.json: is not JSON: Expecting value", named=()),
+    "empty": Fault(raw(b""), "model.json: is empty; copy it again", named=()),
     "page": Fault(
         raw(b"<!doctype html><h1>Not Found</h1>"),
-        "model.json: is not JSON: Expecting value in line 1, column 1",
+        "model.json: is a page or an error message, not JSON",
         named=(),
     ),
     "JSON is a Git LFS pointer": Fault(
@@ -395,7 +398,7 @@ def test_faults(
     assert_neighbours_are_unharmed(client)
     records = [r for r in caplog.records if r.name == "flask_tfjs"]
     assert [(r.levelno, r.getMessage()) for r in records] == [
-        (logging.ERROR, f"model m cannot be served: {error}")
+        (logging.ERROR, f"model m ({tmp_path / 'm'}) cannot be served: {error}")
     ]
     tick(tmp_path)
     mend(tmp_path / "m")
@@ -425,7 +428,9 @@ def test_another_json_is_no_model(
     client = make_app(TFJS_MODELS={"m": tmp_path / "m"}).test_client()
     with client.get(JSON) as response:
         assert response.status_code == 404
-        assert response.get_json() == {"error": "there is no model in 'm'"}
+        assert response.get_json()["error"].startswith(
+            "m: model.json is JSON, but not a TensorFlow.js model"
+        )
     assert fetch(client, "weights.bin") == (404, b"")
 
 
@@ -439,6 +444,40 @@ def test_a_large_json(
     )
 
 
+def test_a_json_of_a_terabyte(client: FlaskClient, tmp_path: Path) -> None:
+    """It is not read to be refused."""
+    for name in ("model.json", "labels.json"):
+        (tmp_path / "m" / name).touch()
+        os.truncate(tmp_path / "m" / name, 2**40)
+    assert error_of(client).startswith(f"model.json: has {2**40} bytes; a model's JSON")
+    assert_neighbours_are_unharmed(client)
+
+
+def test_a_shard_that_only_begins_like_a_pointer(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    data = LFS_POINTER + bytes(2000)
+    manifest(group(weight("w", [16 + len(data)], "bool")))(tmp_path / "m")
+    shard(data)(tmp_path / "m")
+    with client.get(JSON) as response:
+        # Larger than the first, but the one weight starts before it.
+        assert response.status_code == 200, response.data
+
+
+def test_faults_do_not_grow(client: FlaskClient, tmp_path: Path) -> None:
+    """An error that is kept and raised again drags its tracebacks along."""
+    (tmp_path / "m/b.bin").unlink()
+    directory = ModelDirectory("m", str(tmp_path / "m"))
+    directory.digests.clock = lambda: time.time_ns() + 60_000_000_000
+
+    def depth() -> int:
+        with pytest.raises(InvalidModel) as caught:
+            directory.delivery("model.json")
+        return len(caught.traceback)
+
+    assert depth() >= depth() == depth()
+
+
 # What may be in a directory, or in place of it
 
 
@@ -447,7 +486,7 @@ def test_an_empty_directory(make_app: MakeApp, tmp_path: Path) -> None:
     client = make_app(TFJS_MODELS={"m": tmp_path / "m"}).test_client()
     with client.get(JSON) as response:
         assert response.status_code == 404
-        assert response.get_json() == {"error": "there is no model in 'm'"}
+        assert response.get_json()["error"].startswith("m: no JSON file in it")
     write_sound(tmp_path / "m")
     assert_sound(client)
 
@@ -589,6 +628,26 @@ def fail_to_read(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr(OpenFile, "read", fail)
 
 
+def test_a_folder_that_cannot_be_listed_just_now(
+    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "m/sub")
+    scandir = os.scandir
+
+    def fail(path: str) -> Any:
+        if path.endswith("sub"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fail)
+        with client.get("/models/m/sub/model.json") as response:
+            assert response.status_code == 404
+        assert_sound(client)
+    with client.get("/models/m/sub/model.json") as response:
+        assert response.status_code == 200
+
+
 @pytest.mark.parametrize("name", ["model.json", "b.bin"])
 def test_a_failing_disk(
     client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -610,6 +669,8 @@ def test_a_failing_disk_does_not_make_a_model_of_any_json(
     with monkeypatch.context() as patch:
         fail_to_read(patch, tmp_path / "good/labels.json")
         assert "cannot be read" in error_of(client, "/models/good/labels.json")
+        with client.get("/models/good") as response:
+            assert response.status_code == 404
     for url in ("/models/good/labels.json", "/models/good/named.json", "/models/good"):
         with client.get(url) as response:
             assert response.status_code == 200, url

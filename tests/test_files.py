@@ -123,6 +123,16 @@ def test_reading(path: Path) -> None:
         file.read(0, 1)
 
 
+def test_a_read_that_gives_less(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of network file systems and of more than 2 GB do."""
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, length: read(fd, min(length, 3)))
+    with OpenFile(str(path)) as file:
+        assert file.read(0, 40) == DATA
+        assert file.read(35, 100) == DATA[35:]
+        assert list(file.blocks()) == [DATA[i : i + 8] for i in range(0, 40, 8)]
+
+
 def test_blocks(path: Path) -> None:
     with OpenFile(str(path)) as file:
         assert list(file.blocks()) == [DATA[i : i + 8] for i in range(0, 40, 8)]

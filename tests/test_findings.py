@@ -54,6 +54,23 @@ def test_a_format_that_contradicts_the_topology(
     assert bool(found) == bool(expected)
 
 
+def test_a_topology_alone_starts_with_random_weights(tmp_path: Path) -> None:
+    write_model(tmp_path, document=dense_document(weightsManifest=None))
+    (tmp_path / "weights.bin").unlink()
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("warning", "m/model.json")
+    assert "random values" in message
+
+
+def test_json_that_is_no_model(tmp_path: Path) -> None:
+    write_model(tmp_path, document={"class_name": "Sequential"}, shards={})
+    ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("error", "m")
+    assert message.startswith("model.json is JSON, but not a TensorFlow.js model")
+    ((_, _, message),) = findings(tmp_path / "modle.json")
+    assert message == "there is no file modle.json; correct the path"
+
+
 def keras3(nested: bool) -> dict[str, Any]:
     topology = copy.deepcopy(LAYERS_TOPOLOGY)
     layer = {"class_name": "InputLayer", "config": {"batch_shape": [None, 3]}}

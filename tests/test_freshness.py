@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from conftest import MakeApp
 from conftest import grow_old
+from filesystem import make_clock_coarse
 from filesystem import tick
 from flask import Flask
 from flask.testing import FlaskClient
@@ -24,8 +25,11 @@ from models import DENSE_BYTES
 from models import dense_document
 from models import write_model
 
+from flask_tfjs import ModelNotFound
 from flask_tfjs.models import files
+from flask_tfjs.models.catalogue import ModelDirectory
 from flask_tfjs.models.files import FileChanged
+from flask_tfjs.models.registry import register
 
 JSON = "/models/dense/model.json"
 SHARD = "/models/dense/weights.bin"
@@ -45,9 +49,15 @@ def shard(directory: Path) -> Path:
     return directory / "weights.bin"
 
 
-@pytest.fixture(params=["young", "old"])
-def app(request: pytest.FixtureRequest, make_app: MakeApp) -> Flask:
+@pytest.fixture(params=["young", "coarse", "old"])
+def app(
+    request: pytest.FixtureRequest, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> Flask:
+    """An app to which the files are as young as they are, on a file system with a fine
+    or a coarse clock, or old enough to be remembered."""
     app = make_app()
+    if request.param == "coarse":
+        make_clock_coarse(monkeypatch)
     if request.param == "old":
         grow_old(app)
     return app
@@ -88,6 +98,10 @@ class Answers:
         status, data = self.get(url)
         assert status == 500, data
         return str(json.loads(data)["error"])
+
+
+# What an app that believes its files to be old cannot know.
+young = pytest.mark.parametrize("app", ["young", "coarse"], indirect=True)
 
 
 @pytest.fixture
@@ -211,32 +225,83 @@ def test_an_asset(answers: Answers, directory: Path, change: Change) -> None:
         assert answers.get(url, **{"If-None-Match": tag}) == (200, data)
 
 
-def test_within_one_tick(make_app: MakeApp, directory: Path, shard: Path) -> None:
-    """Faster than any clock of a file system: the tags still differ."""
-    answers = Answers(make_app().test_client())
+@pytest.fixture(params=["fine", "coarse"])
+def looked_at(
+    request: pytest.FixtureRequest,
+    make_app: MakeApp,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ModelDirectory:
+    """Without a request around it, a look takes far less than a tick."""
+    if request.param == "coarse":
+        make_clock_coarse(monkeypatch)
+    make_app()
+    return ModelDirectory("dense", str(directory), assets=["labels.txt"])
+
+
+def test_shards_within_one_tick(looked_at: ModelDirectory, shard: Path) -> None:
+    digests = set()
+    for i in range(300):
+        data = b"%032d" % i
+        in_place(shard, data)
+        served = looked_at.file("weights.bin")
+        assert served.digest.sha256 == hashlib.sha256(data).digest()
+        digests.add(looked_at.delivery("model.json").digest)
+    assert len(digests) == 300
+
+
+def test_entries_within_one_tick(looked_at: ModelDirectory, directory: Path) -> None:
+    path = directory / "model.json"
+    model = path.read_bytes()
+    for _ in range(100):
+        in_place(path, b"{}".ljust(len(model)))
+        assert looked_at.entries() == []
+        with pytest.raises(ModelNotFound):
+            looked_at.file("weights.bin")
+        in_place(path, model)
+        assert looked_at.entries() == ["model.json"]
+        assert looked_at.file("weights.bin").shard
+
+
+def test_names_of_a_listing_within_one_tick(
+    looked_at: ModelDirectory, directory: Path
+) -> None:
+    (directory / "sub").mkdir()
+    for i in range(200):
+        path = directory / ("sub" if i % 2 else "") / f"{i}.txt"
+        name = path.relative_to(directory).as_posix()
+        path.touch()
+        assert name in looked_at.listing().names
+        path.unlink()
+        assert name not in looked_at.listing().names
+
+
+@young
+def test_within_one_tick(answers: Answers, shard: Path) -> None:
+    """Faster than the clock of the file system: the tags still differ."""
     stat = shard.stat()
     tags = ("", "")
-    for i in range(300):
+    for i in range(150):
         data = b"%032d" % i
         in_place(shard, data)
         os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert answers.get(SHARD, **{"If-None-Match": tags[1]}) == (200, data)
         assert answers.get(JSON, **{"If-None-Match": tags[0]})[0] == 200
         tags = answers.tag(JSON), answers.tag(SHARD)
-    assert len(answers.contents) == 600
+    assert len(answers.contents) == 300
 
 
-def test_the_json_within_one_tick(make_app: MakeApp, directory: Path) -> None:
-    answers = Answers(make_app().test_client())
-    for i in range(200):
+@young
+def test_the_json_within_one_tick(answers: Answers, directory: Path) -> None:
+    for i in range(100):
         document = dense_document("weights.bin", note=f"{i:03}")
         in_place(directory / "model.json", json.dumps(document).encode())
         assert answers.json()["note"] == f"{i:03}"
 
 
-def test_names_within_one_tick(make_app: MakeApp, directory: Path) -> None:
-    answers = Answers(make_app().test_client())
-    for i in range(100):
+@young
+def test_names_within_one_tick(answers: Answers, directory: Path) -> None:
+    for i in range(40):
         entry, asset = f"{i}.json", "labels.txt"
         url = f"/models/dense/{entry}"
         assert answers.get(url)[0] == 404
@@ -292,8 +357,8 @@ def test_other_shards(answers: Answers, directory: Path) -> None:
     tick(directory)
     document = dense_document("a.bin", "b.bin")
     (directory / "model.json").write_text(json.dumps(document))
-    assert answers.get("/models/dense/b.bin") == (200, DENSE_BYTES[16:])
     assert answers.get(SHARD) == (404, b"")
+    assert answers.get("/models/dense/b.bin") == (200, DENSE_BYTES[16:])
     assert answers.json()["weightsManifest"][0]["paths"] == ["a.bin", "b.bin"]
 
 
@@ -337,6 +402,18 @@ def test_entries_come_and_go(answers: Answers, directory: Path) -> None:
     tick(directory)
     write_model(directory, entry="zoo/mobilenet/v2/model.json")
     answers.json("/models/dense/zoo/mobilenet/v2/model.json")
+
+
+def test_a_name_is_registered_anew(make_app: MakeApp, tmp_path: Path) -> None:
+    for name, data in (("1", DENSE_BYTES), ("2", OTHER_BYTES)):
+        write_model(tmp_path / name, shards={"weights.bin": data})
+    path = str(tmp_path / "tfjs.json")
+    register(path, "dense", str(tmp_path / "1"))
+    answers = Answers(make_app(TFJS_MODELS={}, TFJS_REGISTRY=path).test_client())
+    assert answers.get(SHARD) == (200, DENSE_BYTES)
+    register(path, "dense", str(tmp_path / "2"))
+    assert answers.get(SHARD) == (200, OTHER_BYTES)
+    answers.json()
 
 
 def test_the_directory_is_replaced(answers: Answers, tmp_path: Path) -> None:
@@ -449,6 +526,28 @@ def test_a_change_between_the_look_and_the_opening(
     assert answers.get(SHARD) == (200, OTHER_BYTES + b"more")
 
 
+def test_files_of_two_moments_make_no_model(
+    answers: Answers, directory: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The JSON has been read when another model comes in place of the whole."""
+    opened = files.OpenFile.__init__
+    document = dense_document("weights.bin", note="new")
+    document["weightsManifest"][0]["weights"] = [
+        {"name": "w", "shape": [9], "dtype": "float32"}
+    ]
+    turns = iter(range(100))
+
+    def open_late(self: files.OpenFile, path: str) -> None:
+        if path.endswith(".bin") and next(turns) == 0:
+            replace(shard, bytes(36))
+            replace(directory / "model.json", json.dumps(document).encode())
+        opened(self, path)
+
+    monkeypatch.setattr(files.OpenFile, "__init__", open_late)
+    assert answers.json() == document
+    assert answers.get(SHARD) == (200, bytes(36))
+
+
 SIZE = 256 * 1024
 
 
@@ -457,9 +556,12 @@ def content(turn: int) -> bytes:
     return bytes([turn % 251]) * SIZE
 
 
+@pytest.mark.parametrize("clock", ["fine", "coarse"])
 def test_a_file_that_is_written_to_all_the_time(
-    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
+    if clock == "coarse":
+        make_clock_coarse(monkeypatch)
     monkeypatch.setattr(files, "BLOCK_SIZE", 64 * 1024)
     document = dense_document("weights.bin")
     spec = {"name": "w", "shape": [SIZE], "dtype": "bool"}
@@ -520,7 +622,7 @@ def test_a_file_that_is_written_to_all_the_time(
     threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
-    stop.wait(1.5)
+    stop.wait(1)
     stop.set()
     for thread in threads:
         thread.join()

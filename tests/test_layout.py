@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from javascript import Function
 from javascript import javascript
+from models import write_model
 
 from flask_tfjs import InvalidModel
 from flask_tfjs.format.layout import Layout
@@ -27,6 +29,8 @@ from flask_tfjs.format.layout import Shard
 from flask_tfjs.format.layout import first_unread_byte
 from flask_tfjs.format.layout import lay_out
 from flask_tfjs.format.manifest import parse
+from flask_tfjs.models import delivery
+from flask_tfjs.models.catalogue import ModelDirectory
 
 # For each group its shards.
 Files = Sequence[Sequence[bytes]]
@@ -227,6 +231,36 @@ def test_strings_of_a_file_that_became_shorter() -> None:
 def test_strings_do_not_run_into_the_next_group() -> None:
     groups = [[strings("s", 1)], [numbers("a", 4)]]
     assert "run over the end" in refusal(groups, [[packed(b"four")[:6]], zeros(16)])
+
+
+@pytest.mark.parametrize("window", [4, 7, 64, 64 * 1024])
+def test_strings_in_real_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    """Read through a window, over the borders of shards, empty ones too."""
+    monkeypatch.setattr(delivery, "_WINDOW_SIZE", window)
+    texts = [b"x" * (i * i % 300) for i in range(200)]
+    data = bytes(3) + packed(*texts) + bytes(range(4))
+    weights = [numbers("a", 3, "bool"), strings("s", 200), numbers("b", 1, "int32")]
+    for size in (1000, 37, len(data)):
+        cuts = [data[i : i + size] for i in range(0, len(data), size)]
+        cuts.insert(1, b"")  # so that the client looks for each shard
+        shards = {f"{i}.bin": cut for i, cut in enumerate(cuts)}
+        groups = [{"paths": [*shards], "weights": weights}]
+        write_model(tmp_path, document={"weightsManifest": groups}, shards=shards)
+        found = ModelDirectory("m", str(tmp_path)).examine("model.json").layout
+        last = len(data) - 4
+        assert [(w.start, w.end) for w in found.weights] == [
+            (0, 3),
+            (3, last),
+            (last, last + 4),
+        ]
+        cut_short = tmp_path / f"{len(cuts) - 1}.bin"
+        if not cut_short.stat().st_size:
+            continue
+        cut_short.write_bytes(cut_short.read_bytes()[:-5])
+        with pytest.raises(InvalidModel):
+            ModelDirectory("m", str(tmp_path)).examine("model.json")
 
 
 # The size that makes tfjs 4.5 and later read zeros

@@ -26,10 +26,20 @@ async function load() {
   try {
     model = await tf.loadLayersModel(body.dataset.model);
   } catch (error) {
-    return fail("The model did not load.", error, "“flask tfjs check digits” may know why.");
+    return fail("The model did not load.", error, await reason());
   }
   body.dataset.state = "ready";
   refresh();
+}
+
+// TensorFlow.js tells the status alone; the server says why.
+async function reason() {
+  try {
+    const answer = await fetch(body.dataset.model);
+    return answer.ok ? "" : (await answer.json()).error;
+  } catch {
+    return "The server does not answer.";
+  }
 }
 
 function fail(what, error, advice) {

@@ -41,6 +41,12 @@ def loads(data: bytes, where: str) -> Any:
         raise InvalidModel(
             "is a Git LFS pointer, not the file itself; run 'git lfs pull'", where
         )
+    if not data.strip():
+        raise InvalidModel("is empty; copy it again", where)
+    if data.lstrip().startswith(b"<"):
+        raise InvalidModel(
+            "is a page or an error message, not JSON; download it again", where
+        )
     try:
         value = json.loads(
             data.decode("utf-8-sig"),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 from typing import Protocol
 
 from flask import Request
@@ -22,9 +22,6 @@ from .conditional import Refused
 from .conditional import evaluate
 from .representations import Header
 from .representations import Representation
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 # They have no content, so neither a media type nor a length.
 _WITHOUT_CONTENT = (204, 304)
@@ -148,7 +145,7 @@ class _Answer(Response):
     default_mimetype = None
     made_as: int | None = None
 
-    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
         if self.status_code == self.made_as:
             return self.headers
         return super().get_wsgi_headers(environ)

@@ -87,8 +87,14 @@ class Catalogue:
         """The directory registered as *name*.
 
         :raises ModelNotFound: there is none.
+        :raises InvalidModel: the folder it would be in cannot be read.
         """
         path = self.sources.path(name)
+        folder = self.sources.folder
+        if path is None and folder is not None and folder.unreadable is not None:
+            raise InvalidModel(
+                f"the folder of models cannot be read: {folder.unreadable}", name
+            )
         if path is None:
             raise ModelNotFound(f"no model is registered as {name!r}")
         directory = self._directories.get(name)
@@ -129,6 +135,7 @@ class ModelDirectory:
 
     :ivar path: absolute, as registered.
     :ivar only: the file's name, where a file is registered.
+    :ivar label: how a person named it.
     """
 
     def __init__(
@@ -139,9 +146,11 @@ class ModelDirectory:
         assets: Sequence[str] = (),
         link_roots: Sequence[str] = (),
         digests: Digests | None = None,
+        label: str | None = None,
     ) -> None:
         self.name = name
         self.path = path
+        self.label = label or name
         single = path.endswith(".json") and not os.path.isdir(path)
         self.only = os.path.basename(path) if single else None
         self.root = Root(os.path.dirname(path) if single else path, tuple(link_roots))
@@ -191,7 +200,7 @@ class ModelDirectory:
             entries = self.entries()
             if not entries:
                 raise ModelNotFound(
-                    self._refusal(MAIN) or f"there is no model in {self.name!r}"
+                    self._refusal(MAIN) or f"{self.name}: {self.no_model()}"
                 ) from error
         if len(entries) > 1:
             raise ModelNotFound(
@@ -347,6 +356,18 @@ class ModelDirectory:
             named_files(name, reading.model) if reading.model else frozenset(),
         )
         return known
+
+    def no_model(self) -> str:
+        """Why there is no entry."""
+        names = self.listing().json
+        if self.only is not None and self.only not in names:
+            return f"there is no file {self.only}; correct the path"
+        if MAIN in names or self.only is not None:
+            return (
+                f"{self.only or MAIN} is JSON, but not a TensorFlow.js model: it has "
+                "neither 'modelTopology' nor 'weightsManifest'; convert the model"
+            )
+        return "no JSON file in it is a TensorFlow.js model; convert or save one there"
 
     def _no_such(self, name: str) -> ModelNotFound:
         return ModelNotFound(

@@ -37,11 +37,11 @@ class Finding:
 
 def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
     """Check all entries of a directory and what lies around them."""
-    name = directory.name
+    name = directory.label
     try:
         entries = directory.entries()
     except InvalidModel as fault:
-        yield Finding("error", fault.where, fault.message)
+        yield Finding("error", name, f"{fault.message} ({directory.path})")
         return
     used: set[str] | None = set()
     for entry in entries:
@@ -57,11 +57,7 @@ def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
         for level, message in _check_model(found):
             yield Finding(level, where, message)
     if not entries:
-        yield Finding(
-            "error",
-            name,
-            "no JSON file in it is a TensorFlow.js model; convert or save one there",
-        )
+        yield Finding("error", name, directory.no_model())
     yield from _check_surroundings(directory, used)
 
 
@@ -72,6 +68,12 @@ def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
             "warning",
             f"the shards have {found.layout.surplus} bytes more than the weights need; "
             "clients ignore them, but the file may be another one than the JSON means",
+        )
+    if model.kind == "layers-model" and not any(True for _ in model.weights):
+        yield (
+            "warning",
+            "it has no weights; unless none of its layers has any, the browser starts "
+            "with random values, silently. Save the model with its weights",
         )
     if model.kind == "layers-model" and any(
         "batch_shape" in config and "batch_input_shape" not in config
@@ -98,19 +100,19 @@ def _check_surroundings(
 ) -> Iterator[Finding]:
     listing = directory.listing()
     for name, reason in sorted(listing.refused.items()):
-        yield Finding("warning", f"{directory.name}/{name}", reason)
+        yield Finding("warning", f"{directory.label}/{name}", reason)
     complete = used is not None and directory.only is None
     for name in sorted(listing.names - (used or set())):
         if complete and name.endswith(_WEIGHT_SUFFIXES):
             yield Finding(
                 "note",
-                f"{directory.name}/{name}",
+                f"{directory.label}/{name}",
                 "no manifest names it, so it has no URL; remove it if it is a leftover",
             )
     if listing.truncated:
         yield Finding(
             "warning",
-            directory.name,
+            directory.label,
             f"only {MAX_FILES} files and {MAX_DEPTH} levels of folders are looked at, "
             "and there are more; register the folder that holds the model itself",
         )

@@ -19,6 +19,12 @@ logger = logging.getLogger("flask_tfjs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+#: What :func:`is_name` asks for, in words.
+NAMES = (
+    "a name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+)
+
+
 def is_name(name: str) -> bool:
     """Whether *name* can name a model."""
     return _NAME.fullmatch(name) is not None
@@ -28,13 +34,15 @@ class Folder:
     """A directory whose sub-directories are models of their names; looked into again
     when its time stamps change.
 
-    :ivar fault: why it cannot be looked into.
+    :ivar fault: what to tell the owner when it cannot be looked into.
+    :ivar unreadable: the system's reason for it.
     """
 
     def __init__(self, path: str, clock: Callable[[], int] = time.time_ns) -> None:
         self.path = path
         self._clock = clock
         self.fault: str | None = None
+        self.unreadable: str | None = None
         self._stamps: tuple[int, int] | None = None
         self._models: dict[str, str] = {}
         self._told: set[str] = set()
@@ -44,11 +52,12 @@ class Folder:
         try:
             status = os.stat(self.path)
         except OSError as error:
+            self.unreadable = error.strerror
             self.fault = f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}"
             self._tell(self.fault)
             self._stamps, self._models = None, {}
             return self._models
-        self.fault = None
+        self.fault = self.unreadable = None
         stamps = (status.st_mtime_ns, status.st_ctime_ns)
         if stamps != self._stamps:
             now = self._clock()
@@ -60,14 +69,15 @@ class Folder:
         models = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or not os.path.isdir(entry.path):
+                passed_over = entry.name.startswith(".") or entry.name == "__pycache__"
+                if passed_over or not os.path.isdir(entry.path):
                     continue
                 if is_name(entry.name):
                     models[entry.name] = entry.path
                 else:
                     self._tell(
-                        f"TFJS_MODELS: folder {entry.name!r} is passed over: a model's "
-                        "name has letters, digits, '.', '_' and '-' only"
+                        f"TFJS_MODELS: folder {entry.name!r} is passed over: {NAMES}; "
+                        "rename it, or use a mapping"
                     )
         return models
 
