@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from typing import cast
 
 from flask import Blueprint
+from flask import Flask
 from flask import Response
 from flask import current_app
 from flask import request
 from flask.sansio.app import App
 from flask.sansio.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
 from markupsafe import Markup
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 from werkzeug.routing import Rule
 
@@ -103,9 +107,7 @@ def _register(setup: BlueprintSetupState, overrides: dict[str, Any]) -> None:
     # a blueprint sees them, and redirect URLs with a slash more.
     app.url_map.add(rule)
     app.view_functions[endpoint] = view
-    # The first registered runs last.
-    hooks = app.after_request_funcs.setdefault(None, [])
-    hooks.insert(0, partial(_keep_safe, registered))
+    _have_the_last_word(cast(Flask, app), registered)
 
 
 def _refuse_twins(app: App, rule: Rule) -> None:
@@ -121,10 +123,20 @@ def _refuse_twins(app: App, rule: Rule) -> None:
             )
 
 
-def _keep_safe(registered: State, response: Response) -> Response:
-    if request.endpoint != registered.endpoint:
-        return response
-    return views.keep_safe(registered, response)
+def _have_the_last_word(app: Flask, registered: State) -> None:
+    """Let :func:`views.keep_safe` see every answer to our URLs after all hooks, also
+    after one that fails: then no hook of ours would run."""
+    finalize = app.finalize_request
+
+    def finalize_request(
+        rv: ResponseReturnValue | HTTPException, from_error_handler: bool = False
+    ) -> Response:
+        response = finalize(rv, from_error_handler)
+        if request.endpoint != registered.endpoint:
+            return response
+        return views.keep_safe(registered, response, crashed=from_error_handler)
+
+    vars(app)["finalize_request"] = finalize_request
 
 
 #: The ready-made blueprint, configured by the ``TFJS_*`` keys of each app it is

@@ -26,13 +26,14 @@ from .errors import ConfigError
 from .errors import InvalidModel
 from .errors import ModelNotFound
 from .errors import TFJSError
+from .errors import printable
 from .models import registry
 from .models.catalogue import MAIN
 from .models.catalogue import ModelDirectory
 from .models.findings import Finding
 from .models.findings import check_directory
-from .models.sources import NAMES
-from .models.sources import is_name
+from .models.names import NAMES
+from .models.names import is_name
 from .models.summary import summarize
 from .probe import probe
 from .state import State
@@ -49,7 +50,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TFJSError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +191,7 @@ def show(
             url = _url(site, f"/{directory.name}/{entry}")
             found.append(reports.describe(directory, entry, url))
         except InvalidModel as fault:
-            faults.append(f"{directory.label}/{entry}: {fault}")
+            faults.append(printable(f"{directory.label}/{entry}: {fault}"))
     if not found and not faults:
         raise ModelNotFound(f"{directory.label}: {directory.no_model()}")
     if as_json:

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigError
 from .http.cors import Policy
-from .models.sources import NAMES
-from .models.sources import is_name
+from .models.names import NAMES
+from .models.names import is_name
 
 logger = logging.getLogger("flask_tfjs")
 

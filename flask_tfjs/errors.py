@@ -10,6 +10,12 @@ into exit codes; nothing in between knows of either.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """*text* as it may be written to a terminal or a log: a file or a weight may be
+    named anything, and neither must obey it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class TFJSError(Exception):
     """Base of every error this package raises on purpose. The message is a sentence
     for a person: what is wrong, where, and the cure."""
@@ -33,7 +39,7 @@ class InvalidModel(TFJSError):
         self.where = where
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        return printable(f"{self.where}: {self.message}")
 
 
 class ModelNotFound(TFJSError):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import printable
 from .format.topology import LOADERS
 from .format.topology import Port
 from .format.topology import Topology
@@ -52,7 +53,7 @@ def list_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def findings(found: Sequence[Finding]) -> str:
     """A line for each finding, and one that sums them up."""
-    lines = [f"{f.level}: {f.where}: {f.message}" for f in found]
+    lines = [printable(f"{f.level}: {f.where}: {f.message}") for f in found]
     counts = Counter(finding.level for finding in found)
     errors, warnings = counts["error"], counts["warning"]
     if not errors and not warnings:
@@ -135,7 +136,7 @@ class ModelReport:
             ["on the wire", f"{wire} bytes"],
             ["digest", self.digest],
         ]
-        return "\n".join([self.path, _table(["", *row] for row in rows)])
+        return "\n".join([printable(self.path), _table(["", *row] for row in rows)])
 
     def _dtypes(self) -> Counter[str]:
         return Counter(
@@ -198,7 +199,7 @@ def size(count: int) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
-    lines = [[_printable(cell) for cell in row] for row in rows]
+    lines = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -206,11 +207,6 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
         ).rstrip()
         for row in lines
     )
-
-
-def _printable(text: str) -> str:
-    # A file or weight may be named anything; a terminal must not obey it.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _port_text(port: Port) -> str:

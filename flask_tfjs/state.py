@@ -12,6 +12,7 @@ from flask import Flask
 from .config import Settings
 from .errors import ConfigError
 from .errors import InvalidModel
+from .errors import printable
 from .http.cors import Policy
 from .http.representations import Representations
 from .models.catalogue import Catalogue
@@ -48,7 +49,8 @@ class State:
         if self._logged.get((name, fault.where)) != fault.message:
             self._logged[name, fault.where] = fault.message
             path = self.catalogue.sources.path(name)
-            logger.error("model %s (%s) cannot be served: %s", name, path, fault)
+            where = printable(f"{name} ({path})")
+            logger.error("model %s cannot be served: %s", where, fault)
 
 
 def make(name: str, endpoint: str, settings: Settings) -> State:

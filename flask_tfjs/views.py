@@ -71,7 +71,7 @@ def serve(state: State, path: str) -> Response:
     return _error(path, 405, message, [*around, ("Allow", ALLOWED)])
 
 
-def keep_safe(state: State, response: Response) -> Response:
+def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Response:
     """Mend what others answered or changed on our URLs, after all other hooks.
 
     An error page of the app, of a rate limiter or of a login on a shard's URL would be
@@ -80,6 +80,8 @@ def keep_safe(state: State, response: Response) -> Response:
     JSON anew made its digest wrong.
     """
     headers = response.headers
+    if crashed and response.status_code < 400:
+        response.status_code = 500  # whatever a handler makes of it, it is no model
     if response.status_code >= 400 and not _is_json(_requested_path()):
         replace_body(response, b"", media_types.OCTETS)
     elif response.status_code == 500 and response.mimetype == "text/html":
@@ -138,7 +140,7 @@ def _look_up(state: State, path: str) -> _Respond:
         try:
             delivery = directory.delivery(rest)
         except ModelNotFound:
-            return _file(directory, rest)
+            return _file_called_json(directory, rest)
         return partial(_model, state, delivery, "", posixpath.dirname(rest))
     return _file(directory, rest)
 
@@ -207,6 +209,16 @@ def _coding(state: State) -> str:
         if len(state.codings) < _MAX_CODINGS:
             state.codings[accepted] = coding
     return coding
+
+
+def _file_called_json(directory: ModelDirectory, name: str) -> _Respond:
+    try:
+        return _file(directory, name)
+    except InvalidModel:
+        # A shard may have any name, and its errors have no body.
+        if directory.is_shard(name):
+            return partial(empty, 500)
+        raise
 
 
 def _file(directory: ModelDirectory, name: str) -> _Respond:

@@ -19,7 +19,8 @@ from flask_tfjs.models.digests import Digests
 from flask_tfjs.models.digests import is_settled
 from flask_tfjs.models.files import FileChanged
 
-SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+SECOND = 1000 * MILLISECOND
 HOUR = 3600 * SECOND
 
 
@@ -51,12 +52,12 @@ def sha256(data: bytes) -> bytes:
         ([], True),
         ([0], False),
         ([-1], False),
-        ([-2 * SECOND], False),
-        ([-2 * SECOND - 1], True),
+        ([-2 * SECOND - 20 * MILLISECOND], False),
+        ([-2 * SECOND - 200 * MILLISECOND], True),
         ([-HOUR], True),
         ([1], False),
-        ([2 * SECOND], False),
-        ([2 * SECOND + 1], True),
+        ([2 * SECOND + 20 * MILLISECOND], False),
+        ([2 * SECOND + 200 * MILLISECOND], True),
         ([HOUR], True),
         ([-HOUR, -HOUR], True),
         ([-HOUR, -SECOND], False),
@@ -75,7 +76,7 @@ def test_settled(stamps: list[int], settled: bool) -> None:
         (0, False),
         (SECOND, False),
         (2 * SECOND, False),
-        (2 * SECOND + 1, True),
+        (3 * SECOND, True),
         (HOUR, True),
         # The clock was set back.
         (-SECOND, False),

@@ -328,24 +328,26 @@ def test_names_within_one_tick(answers: Answers, directory: Path) -> None:
 def test_a_shard_goes_and_comes(answers: Answers, directory: Path, shard: Path) -> None:
     for _ in range(2):
         assert answers.get(SHARD) == (200, DENSE_BYTES)
+        tick(directory)
         shard.unlink()
         assert answers.get(SHARD) == (404, b"")
         assert "weights.bin is missing" in answers.error()
+        tick(directory)
         shard.write_bytes(DENSE_BYTES)
         assert answers.json()
-        tick(directory)
 
 
 def test_the_json_goes_and_comes(answers: Answers, directory: Path) -> None:
     content = (directory / "model.json").read_bytes()
     for _ in range(2):
         assert answers.get(SHARD) == (200, DENSE_BYTES)
+        tick(directory)
         (directory / "model.json").unlink()
         assert answers.get(JSON)[0] == 404
         assert answers.get(SHARD) == (404, b"")
+        tick(directory)
         (directory / "model.json").write_bytes(content)
         assert answers.get(SHARD) == (200, DENSE_BYTES)
-        tick(directory)
 
 
 def test_other_shards(answers: Answers, directory: Path) -> None:
@@ -394,8 +396,10 @@ def test_entries_come_and_go(answers: Answers, directory: Path) -> None:
     urls = {"zoo/a.json": "/models/dense/zoo/a.json", "b.json": "/models/dense/b.json"}
     for entry, url in urls.items():
         assert answers.get(url)[0] == 404
+        tick(directory)
         write_model(directory, entry=entry)
         answers.json(url)
+    tick(directory)
     shutil.rmtree(directory / "zoo")
     assert answers.get(urls["zoo/a.json"])[0] == 404
     assert answers.get("/models/dense/zoo/weights.bin") == (404, b"")
@@ -444,6 +448,7 @@ def test_a_tag_goes_back_with_the_content(
     answers: Answers, directory: Path, shard: Path
 ) -> None:
     tags = answers.tag(JSON), answers.tag(SHARD)
+    tick(directory)
     in_place(shard, OTHER_BYTES)
     answers.json()
     tick(directory)

@@ -74,6 +74,7 @@ def error(client: FlaskClient, url: str = JSON, code: int = 500) -> str:
 
 def relink(link: Path, target: str | Path) -> None:
     """Swap a link in one step, as a deployment does."""
+    tick(link.parent)
     temporary = link.with_name("relinked")
     temporary.symlink_to(target)
     temporary.replace(link)

@@ -115,16 +115,28 @@ class Representations:
         self._bytes = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Representation] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], Representation]) -> Representation:
         """The representation kept under *key*, made by *make* where there is none."""
         with self._lock:
             kept = self._kept.get(key)
-            if kept is None:
-                kept = self._kept[key] = make()
-                self._bytes += kept.length
-                while self._bytes > self._max_bytes and len(self._kept) > 1:
-                    self._bytes -= self._kept.popitem(last=False)[1].length
-            else:
+            if kept is not None:
                 self._kept.move_to_end(key)
+                return kept
+            making = self._making.setdefault(key, threading.Lock())
+        with making:  # one maker for each, and nobody waits for another's
+            with self._lock:
+                kept = self._kept.get(key)
+            if kept is None:
+                kept = make()
+                self._keep(key, kept)
         return kept
+
+    def _keep(self, key: Hashable, made: Representation) -> None:
+        with self._lock:
+            self._making.pop(key, None)
+            self._kept[key] = made
+            self._bytes += made.length
+            while self._bytes > self._max_bytes and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].length

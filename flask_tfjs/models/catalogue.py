@@ -23,6 +23,7 @@ from .delivery import examine
 from .delivery import judge
 from .delivery import named_files
 from .delivery import read
+from .delivery import unreadable
 from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
@@ -121,11 +122,11 @@ def entry_at_the_top(path: str) -> str | None:
     return next((name for name, reading in readings if reading.is_entry), None)
 
 
-def _unlistable(error: OSError) -> str:
+def _unlistable(error: Exception) -> str:
     if isinstance(error, NotADirectoryError):
         return "the path is a file; register the directory or the model's .json file"
     return (
-        f"the directory cannot be read: {error.strerror}; "
+        f"the directory cannot be read: {getattr(error, 'strerror', error)}; "
         "put it back or correct the path"
     )
 
@@ -173,13 +174,20 @@ class ModelDirectory:
                 listing = list_directory(
                     self.root, self.digests.clock, deep=self.only is None
                 )
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._listing = None
                 raise InvalidModel(_unlistable(error), self.name) from None
             if self.only is not None:
                 listing.json = [n for n in listing.json if n == self.only]
             self._listing = listing
+            self._prune(set(listing.json))
         return listing
+
+    def _prune(self, names: set[str]) -> None:
+        for name in (self._candidates.keys() | self._verdicts.keys()) - names:
+            self._candidates.pop(name, None)
+            self._judging.pop(name, None)
+            self._forget(name)
 
     def entries(self) -> list[str]:
         """The JSON files that are models, sound ones and broken ones.
@@ -262,6 +270,10 @@ class ModelDirectory:
         shard = self._shard(owner, name) if owner is not None else None
         return shard if isinstance(shard, ServedFile) else self._search(name)
 
+    def is_shard(self, name: str) -> bool:
+        """Whether the manifest of some entry names the file *name*."""
+        return any(name in self._candidate(e).files for e in self.listing().json)
+
     def _judge(self, entry: str) -> Verdict:
         if entry not in self.listing().json:
             self._forget(entry)
@@ -322,12 +334,19 @@ class ModelDirectory:
         if fault is not None and self.root.identify(name) is not None:
             raise copy(fault)
         if self._is_asset(name):
-            try:
-                digest = self.digests.of(self.root.join(name))
-            except OSError as error:
-                raise InvalidModel(f"cannot be read: {error.strerror}", name) from None
-            return ServedFile(name, self.root.join(name), digest, shard=False)
+            return self._asset(name)
         raise self._no_such(name)
+
+    def _asset(self, name: str) -> ServedFile:
+        path = self.root.join(name)
+        try:
+            with self.root.open(name) as file:
+                digest = self.digests.of(path)
+        except OSError as error:
+            raise unreadable(error, name) from None
+        if digest.identity != file.identity:
+            raise Unreadable("is being written to; ask again", name)
+        return ServedFile(name, path, digest, shard=False)
 
     def _is_asset(self, name: str) -> bool:
         folder, base = posixpath.split(name)

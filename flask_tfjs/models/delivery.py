@@ -152,7 +152,7 @@ def read(root: Root, entry: str) -> Reading:
         return Reading(None)
     data = b""
     try:
-        with OpenFile(root.join(entry)) as file:
+        with root.open(entry) as file:
             identity = file.identity
             size = identity.size
             data = file.read(0, min(size, strict_json.MAX_BYTES))
@@ -160,7 +160,7 @@ def read(root: Root, entry: str) -> Reading:
             raise InvalidModel(strict_json.too_large(size), entry)
         model = parse(data, entry)
     except OSError as error:
-        return Reading(identity, fault=_unreadable(error, entry))
+        return Reading(identity, fault=unreadable(error, entry))
     except InvalidModel as fault:
         return Reading(identity, fault=fault if _meant(entry, data, fault) else None)
     return Reading(identity, model, sha256=hashlib.sha256(data).digest())
@@ -189,9 +189,11 @@ def examine(
     """
     watched = {} if watched is None else watched
     names = _shard_names(root, entry, model, watched)
-    shards = tuple(
-        tuple(_shard(root, name, watched) for name in group) for group in names
-    )
+    known = {
+        name: _shard(root, name, watched)
+        for name in dict.fromkeys(name for group in names for name in group)
+    }
+    shards = tuple(tuple(known[name] for name in group) for group in names)
     joined = [_JoinedShards(root, group) for group in shards]
     try:
         return Examination(model, shards, lay_out(model, shards, joined))
@@ -260,18 +262,14 @@ def _shard_names(
     root: Root, entry: str, model: ModelJSON, watched: dict[str, Identity | None]
 ) -> list[list[str]]:
     directory = posixpath.dirname(entry)
-    return [
-        [
-            _existing(
-                root,
-                file_names(directory, path, f"{group.where}.paths[{index}]"),
-                f"{group.where}.paths[{index}]",
-                watched,
-            )
-            for index, path in enumerate(group.paths)
-        ]
-        for group in model.groups
-    ]
+    known: dict[str, str] = {}  # a path may occur a hundred thousand times
+    for group in model.groups:
+        for index, path in enumerate(group.paths):
+            if path not in known:
+                where = f"{group.where}.paths[{index}]"
+                names = file_names(directory, path, where)
+                known[path] = _existing(root, names, where, watched)
+    return [[known[path] for path in group.paths] for group in model.groups]
 
 
 def _existing(
@@ -287,13 +285,13 @@ def _existing(
             if root.holds(path):
                 return name
             raise InvalidModel(
-                f"{name} is a link that leads out of the registered directory; "
+                f"{name[:200]} is a link that leads out of the registered directory; "
                 "name the folder it leads to in TFJS_LINK_ROOTS",
                 where,
             )
     raise InvalidModel(
-        f"{names[0]} is missing or not a regular file; put it back or convert the "
-        "model again",
+        f"{names[0][:200]} is missing or not a regular file; put it back or convert "
+        "the model again",
         where,
     )
 
@@ -302,10 +300,12 @@ def _shard(root: Root, name: str, watched: Mapping[str, Identity | None]) -> Sha
     identity = watched[root.join(name)]
     assert identity is not None
     try:
-        with OpenFile(root.join(name)) as file:
+        with root.open(name) as file:
             head = file.read(0, _POINTER_SIZE)
     except OSError as error:
-        raise _unreadable(error, name) from None
+        raise unreadable(error, name) from None
+    if file.identity != identity:
+        raise Unreadable("is being written to; ask again", name)
     if identity.size <= _POINTER_SIZE and head.startswith(strict_json.GIT_LFS_POINTER):
         raise InvalidModel(
             "is a Git LFS pointer, not the weights; run 'git lfs pull'", name
@@ -324,14 +324,14 @@ def _digest(
     try:
         digest = digests.of(path)
     except OSError as error:
-        raise _unreadable(error, name) from None
+        raise unreadable(error, name) from None
     if digest.identity != watched[path]:
         # The sizes were checked on another content: not a verdict, but a reason.
         raise Unreadable("is being written to; ask again", name)
     return digest
 
 
-def _unreadable(error: OSError, name: str) -> Unreadable:
+def unreadable(error: OSError, name: str) -> Unreadable:
     return Unreadable(f"cannot be read: {error.strerror or error}", name)
 
 
@@ -375,5 +375,5 @@ class _JoinedShards:
             try:
                 self._open = (name, OpenFile(self._root.join(name)))
             except OSError as error:
-                raise _unreadable(error, name) from None
+                raise unreadable(error, name) from None
         return self._open[1]

@@ -15,8 +15,9 @@ from .files import OpenFile
 from .files import identify
 
 # A write within the grain of the file system's clock leaves no trace in the identity.
-# Two seconds is the coarsest grain in use (FAT), and git's "racy" rule.
-_GRAIN_NS = 2_000_000_000
+# Two seconds is the coarsest grain in use (FAT), and git's "racy" rule; a tenth more,
+# since a kernel stamps with the time of its last tick, which lies behind ours.
+_GRAIN_NS = 2_100_000_000
 
 _MAX_REMEMBERED = 100_000
 

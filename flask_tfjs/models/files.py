@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 #: Bytes read and sent at once. Large blocks keep Python's share of a transfer small.
@@ -22,6 +23,10 @@ _READ_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+
+# A file that is replaced between the opening and the look after it is opened anew.
+_OPEN_ATTEMPTS = 3
 
 
 class Identity(NamedTuple):
@@ -140,6 +145,7 @@ class Body:
     iteration raises :class:`FileChanged` before the last block, and every client sees
     a transfer that is too short.
 
+    :raises FileChanged: it has changed before the first block was read.
     :param sha256: the promised digest of the whole file, for a file whose identity is
         too young to be trusted: all of it is then read, whatever part is sent.
     """
@@ -149,9 +155,16 @@ class Body:
     ) -> None:
         self._file = file
         if sha256 is None:
-            self._blocks = file.blocks(start, stop)
+            blocks = file.blocks(start, stop)
         else:
-            self._blocks = _verified(file, start, stop, sha256)
+            blocks = _verified(file, start, stop, sha256)
+        try:
+            # Now, while there is still time for another answer.
+            first = next(blocks, b"")
+        except BaseException:
+            file.close()
+            raise
+        self._blocks = chain([first], blocks) if first else blocks
 
     def __iter__(self) -> Iterator[bytes]:
         return self._blocks
@@ -191,11 +204,36 @@ class Root:
 
     def holds(self, path: str) -> bool:
         """Whether *path*, links resolved, is in the root or in a trusted folder."""
-        real = os.path.realpath(path)
-        return any(
-            real == root or real.startswith(root.rstrip(os.sep) + os.sep)
-            for root in (os.path.realpath(self.path), *self.link_roots)
-        )
+        return self._inside(path) is not None
+
+    def open(self, name: str) -> OpenFile:
+        """Open a file of the root.
+
+        What is opened is compared with what lies inside, since a link may be turned
+        between a look at it and the opening.
+
+        :raises OSError: there is no such regular file, or a link leads out.
+        """
+        path = self.join(name)
+        for _ in range(_OPEN_ATTEMPTS):
+            file = OpenFile(path)
+            real = self._inside(path)
+            inside = real and identify(real)
+            if inside and inside[:2] == file.identity[:2]:
+                return file
+            file.close()
+        raise PermissionError(errno.EACCES, "a link leads out of the directory", name)
+
+    def _inside(self, path: str) -> str | None:
+        """The real path of *path*, if that is in the root or in a trusted folder."""
+        try:
+            real = os.path.realpath(path)
+        except (OSError, ValueError):  # a link that goes away while it is followed
+            return None
+        for root in (os.path.realpath(self.path), *self.link_roots):
+            if real == root or real.startswith(root.rstrip(os.sep) + os.sep):
+                return real
+        return None
 
     def identify(self, name: str) -> Identity | None:
         """The identity of a file of the root; ``None`` where there is none or a link

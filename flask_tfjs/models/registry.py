@@ -21,6 +21,7 @@ from .digests import is_settled
 from .files import Identity
 from .files import OpenFile
 from .files import identify
+from .names import is_name
 
 try:
     import fcntl
@@ -62,7 +63,9 @@ class Registry:
 
     def _read(self) -> None:
         try:
-            self._models = _models(_load(self.path), self.path)
+            models = _models(_load(self.path), self.path)
+            self._models = {n: p for n, p in models.items() if _is_sound(n, p)}
+            _refuse_unsound(models, self.path)
             self.fault = None
         except ConfigError as error:
             if str(error) != self.fault:
@@ -95,12 +98,15 @@ def unregister(path: str, name: str) -> None:
 
 @contextlib.contextmanager
 def _editing(path: str) -> Iterator[dict[str, str]]:
+    # A link stays one: what it leads to is replaced.
+    path = os.path.realpath(path)
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, exist_ok=True)
         with _locked(folder):
             document = _load(path) if os.path.lexists(path) else {}
             models = dict(_models(document, path))
+            _refuse_unsound(models, path)
             yield models
             _replace(path, {**document, _KEY: dict(sorted(models.items()))})
     except OSError as error:
@@ -127,7 +133,7 @@ def _locked(folder: str) -> Iterator[None]:
 def _load(path: str) -> dict[str, Any]:
     try:
         with OpenFile(path) as file:
-            data = file.read(0, file.identity.size)
+            data = file.read(0, min(file.identity.size, strict_json.MAX_BYTES + 1))
         document = strict_json.loads(data, path)
     except OSError as error:
         raise ConfigError(
@@ -145,16 +151,33 @@ def _load(path: str) -> dict[str, Any]:
     return document
 
 
-def _models(document: Mapping[str, Any], path: str) -> dict[str, str]:
+def _models(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     models = document.get(_KEY, {})
-    if not isinstance(models, dict) or not all(
-        isinstance(model, str) and os.path.isabs(model) for model in models.values()
-    ):
+    if not isinstance(models, dict):
         raise ConfigError(
             f"TFJS_REGISTRY: {_KEY} in {path} is not a mapping of names to absolute "
             "paths; mend the file or remove it"
         )
     return models
+
+
+def _is_sound(name: str, path: Any) -> bool:
+    if not is_name(name) or not isinstance(path, str) or "\0" in path:
+        return False
+    try:
+        os.fsencode(path)
+    except UnicodeError:
+        return False
+    return os.path.isabs(path)
+
+
+def _refuse_unsound(models: Mapping[str, Any], path: str) -> None:
+    for name, model in models.items():
+        if not _is_sound(name, model):
+            raise ConfigError(
+                f"TFJS_REGISTRY: the entry {name!r} in {path} is not the name of a "
+                "model and an absolute path; mend the file or remove it"
+            )
 
 
 def _replace(path: str, document: Mapping[str, Any]) -> None:

@@ -5,29 +5,17 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .digests import is_settled
+from .names import NAMES
+from .names import is_name
 from .registry import Registry
 
 logger = logging.getLogger("flask_tfjs")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-#: What :func:`is_name` asks for, in words.
-NAMES = (
-    "a name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
-)
-
-
-def is_name(name: str) -> bool:
-    """Whether *name* can name a model."""
-    return _NAME.fullmatch(name) is not None
 
 
 class Folder:
@@ -51,18 +39,17 @@ class Folder:
         """Name -> directory."""
         try:
             status = os.stat(self.path)
+            stamps = (status.st_mtime_ns, status.st_ctime_ns)
+            if stamps != self._stamps:
+                now = self._clock()
+                self._models = self._look()
+                self._stamps = stamps if is_settled(stamps, now) else None
+            self.fault = self.unreadable = None
         except OSError as error:
             self.unreadable = error.strerror
             self.fault = f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}"
             self._tell(self.fault)
             self._stamps, self._models = None, {}
-            return self._models
-        self.fault = self.unreadable = None
-        stamps = (status.st_mtime_ns, status.st_ctime_ns)
-        if stamps != self._stamps:
-            now = self._clock()
-            self._models = self._look()
-            self._stamps = stamps if is_settled(stamps, now) else None
         return self._models
 
     def _look(self) -> dict[str, str]:
