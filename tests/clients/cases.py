@@ -1,5 +1,4 @@
-"""What both kinds of client load, and how: the tables of test_clients_node.py and
-test_clients_chromium.py.
+"""What both kinds of client load, and how: the tables of test_clients.py.
 """
 
 from __future__ import annotations

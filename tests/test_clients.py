@@ -1,5 +1,5 @@
-"""TensorFlow.js in Chromium, in a page of another origin, loads every model whole from
-real servers.
+"""TensorFlow.js, in Node and in a page of another origin in Chromium, loads every model
+whole from real servers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from clients.cases import Use
 from clients.cases import Zoo
 from clients.drivers import Chromium
 from clients.drivers import Job
+from clients.drivers import Node
 from clients.drivers import open_page
 from clients.drivers import start_browser
+from clients.drivers import start_node
 from reference import BROKEN
 from reference import CLIENTS
 from servers import PRODUCTION_SERVERS
@@ -25,6 +27,8 @@ from servers import Pages
 from servers import Server
 from servers import serve
 from servers import serve_pages
+
+Client = Node | Chromium
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,20 @@ def browser() -> cabc.Iterator[t.Any]:
 
 
 @pytest.fixture(scope="module")
-def client(browser: t.Any, pages: Pages) -> Chromium:
+def node(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[Node]:
+    with start_node(tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def chromium(browser: t.Any, pages: Pages) -> Chromium:
     return open_page(browser, pages)
+
+
+@pytest.fixture(scope="module", params=["node", "chromium"])
+def client(request: pytest.FixtureRequest) -> Client:
+    client: Client = request.getfixturevalue(request.param)
+    return client
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +89,24 @@ def private(
 
 
 @pytest.mark.parametrize("name", [*cases.REAL, *cases.RECUT])
-def test_real_models(client: Chromium, served: Served, zoo: Zoo, name: str) -> None:
+def test_real_models(client: Client, served: Served, zoo: Zoo, name: str) -> None:
     result = client.run(cases.load(zoo[name], served.url))
     cases.check_whole(result, zoo[name])
     cases.check_requests(result, zoo[name])
 
 
+def test_all_real_models_are_there() -> None:
+    assert len(cases.REAL) == 41 + 7 + 3
+
+
 @pytest.mark.parametrize("name", cases.MADE)
-def test_made_models(client: Chromium, served: Served, zoo: Zoo, name: str) -> None:
+def test_made_models(client: Client, served: Served, zoo: Zoo, name: str) -> None:
     result = client.run(cases.load(zoo[name], served.url))
     cases.check_whole(result, zoo[name])
 
 
 @pytest.mark.parametrize("use", cases.USES, ids=str)
-def test_uses(client: Chromium, served: Served, zoo: Zoo, use: Use) -> None:
+def test_uses(client: Client, served: Served, zoo: Zoo, use: Use) -> None:
     model = zoo[use.model]
     result = client.run(cases.job_of(use, model, served.url))
     cases.check_whole(result, model, use.unused)
@@ -95,22 +115,22 @@ def test_uses(client: Chromium, served: Served, zoo: Zoo, use: Use) -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_model_is_refused(
-    client: Chromium, served: Served, zoo: Zoo, name: str
+    client: Client, served: Served, zoo: Zoo, name: str
 ) -> None:
-    """The page sees the status: an error that CORS hid would read "Failed to fetch"."""
+    """The client sees the status: an error that CORS hid would be "Failed to fetch"."""
     result = client.run(cases.load(zoo[name], served.url))
     assert "status code 500" in result["error"]
     assert len(result["requests"]) == 1
 
 
-def test_layout_that_tfjs_misreads(client: Chromium, served: Served, zoo: Zoo) -> None:
+def test_layout_that_tfjs_misreads(client: Client, served: Served, zoo: Zoo) -> None:
     model = zoo["misread"]
     cases.check_not_misread(client.run(cases.load(model, served.url)), model)
 
 
 @pytest.mark.parametrize("spoil", cases.SPOILED, ids=str)
 def test_model_spoiled_between_requests(
-    client: Chromium,
+    client: Client,
     served: Served,
     pages: Pages,
     spoil: Spoil,
@@ -126,7 +146,7 @@ def test_model_spoiled_between_requests(
     assert len(result["requests"]) == 3
 
 
-def test_retrained_model(client: Chromium, served: Served) -> None:
+def test_retrained_model(client: Client, served: Served) -> None:
     """The browser's cache asks again, and is not told that nothing changed."""
     model = served.changing["retrained"]
     cases.check_whole(client.run(cases.load(model, served.url)), model)
@@ -145,11 +165,11 @@ CREDENTIALS = {"requestInit": {"credentials": "include"}}
 )
 @pytest.mark.parametrize("name", ["teachable", "broken"])
 def test_listed_origin(
-    client: Chromium, private: Server, zoo: Zoo, options: dict[str, t.Any], name: str
+    chromium: Chromium, private: Server, zoo: Zoo, options: dict[str, t.Any], name: str
 ) -> None:
     model = zoo["missing" if name == "broken" else name]
     job: Job = {**cases.load(model, private.url), "options": options}
-    result = client.run(job)
+    result = chromium.run(job)
     if name == "broken":
         assert "status code 500" in result["error"]
     else:
@@ -170,8 +190,8 @@ def test_other_origin(
 
 
 def test_credentials_need_a_list_of_origins(
-    client: Chromium, served: Served, zoo: Zoo
+    chromium: Chromium, served: Served, zoo: Zoo
 ) -> None:
     job: Job = {**cases.load(zoo["teachable"], served.url), "options": CREDENTIALS}
-    result = client.run(job)
+    result = chromium.run(job)
     assert result["error"] == "Failed to fetch"
