@@ -25,6 +25,9 @@ logger = logging.getLogger("flask_tfjs")
 
 EXTENSION = "tfjs"
 
+# Reasons that are remembered as logged.
+_MAX_LOGGED = 1000
+
 
 @dataclass(frozen=True)
 class State:
@@ -41,16 +44,19 @@ class State:
     catalogue: Catalogue
     representations: Representations
     codings: dict[str, str] = field(default_factory=dict)
-    _logged: dict[tuple[str, str], str] = field(default_factory=dict)
+    _logged: set[str] = field(default_factory=set)
 
     def log_once(self, name: str, fault: InvalidModel) -> None:
         """Log why a model cannot be served: once, since a page that asks again and
         again must not fill the log."""
-        if self._logged.get((name, fault.where)) != fault.message:
-            self._logged[name, fault.where] = fault.message
-            path = self.catalogue.sources.path(name)
-            where = printable(f"{name} ({path})")
-            logger.error("model %s cannot be served: %s", where, fault)
+        path = self.catalogue.sources.path(name)
+        message = f"model {printable(f'{name} ({path})')} cannot be served: {fault}"
+        if message in self._logged:
+            return
+        if len(self._logged) >= _MAX_LOGGED:
+            self._logged.clear()
+        self._logged.add(message)
+        logger.error("%s", message)
 
 
 def make(name: str, endpoint: str, settings: Settings) -> State:

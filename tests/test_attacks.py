@@ -352,3 +352,16 @@ def test_the_wsgi_interface_is_closed_on_every_path(app: Flask) -> None:
         body: Any = app.wsgi_app(environ, lambda *status: lambda data: None)
         body.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_two_broken_models_in_turn_do_not_fill_the_log(
+    make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        document = dense_document(f"missing-{name}.bin")
+        write_model(tmp_path / "m", entry=f"{name}.json", document=document, shards={})
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}).test_client()
+    for _ in range(5):
+        for name in "ab":
+            client.get(f"/models/m/{name}.json").close()
+    assert len(caplog.records) == 2

@@ -223,6 +223,7 @@ BOUNDS = {
     ),
     "models.listing.MAX_DEPTH": (8, "below a registered directory | 8 |"),
     "models.listing.MAX_FILES": (20_000, "in one registered directory | 20,000 |"),
+    "state._MAX_LOGGED": (1000, "| faults remembered as logged | 1,000 |"),
     "views._MAX_CODINGS": (256, "| values of `Accept-Encoding` remembered | 256 |"),
 }
 

@@ -466,9 +466,8 @@ def cut_models(draw: st.DrawFn) -> Cut:
             weights.append(spec)
         if spoiled == g:
             change = draw(st.integers(-5, 5))
-            data = (
-                data + bytes_from(50, change) if change > 0 else data[: change or None]
-            )
+            # Another byte than any weight has, or what follows may look unshifted.
+            data = data + b"\x63" * change if change > 0 else data[: change or None]
         cut.groups.append(weights)
         cut.files.append(cut_up(draw, data))
     return cut

@@ -1,5 +1,4 @@
-"""What both kinds of client load, and how: the tables of test_clients.py.
-"""
+"""What both kinds of client load, and how: the tables of test_clients.py."""
 
 from __future__ import annotations
 
