@@ -41,6 +41,12 @@ def test_register_and_unregister(path: Path) -> None:
         unregister(str(path), "b")
 
 
+def test_unregister_makes_nothing(path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        unregister(str(path), "a")
+    assert not path.parent.exists()
+
+
 def test_other_members_and_the_mode_of_the_file_stay(path: Path) -> None:
     path.parent.mkdir()
     path.write_text('{"SECRET": "x"}')

@@ -90,9 +90,12 @@ def unregister(path: str, name: str) -> None:
     :raises ModelNotFound: it is not in there.
     :raises ConfigError: the file is not a registry, or cannot be written.
     """
+    missing = ModelNotFound(f"no model {name!r} is registered in {path}")
+    if not os.path.lexists(path):
+        raise missing  # and nothing is made for it
     with _editing(path) as models:
         if name not in models:
-            raise ModelNotFound(f"no model {name!r} is registered in {path}")
+            raise missing
         del models[name]
 
 
