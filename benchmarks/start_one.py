@@ -36,10 +36,10 @@ def main(case: str, models: str, instance: str) -> None:
 
 
 def _import(case: str) -> None:
-    import flask  # noqa: F401
+    import flask  # noqa: F401  # the import is what is timed
 
     if case != WITHOUT_BLUEPRINT:
-        import flask_tfjs  # noqa: F401
+        import flask_tfjs  # noqa: F401  # the import is what is timed
 
 
 def _create(case: str, models: Path, instance: str) -> Flask:

@@ -127,10 +127,7 @@ def register(
     The entry is kept in the file TFJS_REGISTRY; a running server notices.
     """
     if not is_name(name):
-        raise click.BadParameter(
-            NAMES,
-            param_hint="NAME",
-        )
+        raise click.BadParameter(NAMES, param_hint="NAME")
     site = _site(ctx, blueprint)
     if site.state.catalogue.sources.is_configured(name):
         raise ConfigError(
@@ -309,16 +306,14 @@ def _entries(directory: ModelDirectory) -> list[str]:
 
 
 def _require_sound(directory: ModelDirectory) -> None:
-    entries = _entries(directory)
-    if next(directory.sound_entries(), None) is not None:
-        return
-    reason = directory.no_model()
-    for entry in entries:
+    faults = []
+    for entry in _entries(directory):
         try:
             directory.examine(entry)
+            return
         except InvalidModel as fault:
-            reason = str(fault)
-            break
+            faults.append(str(fault))
+    reason = faults[0] if faults else directory.no_model()
     raise ModelNotFound(
         f"{directory.path}: {reason}; --force registers it all the same"
     )

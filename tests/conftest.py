@@ -17,6 +17,16 @@ from flask_tfjs import tfjs_bp
 
 MakeApp = Callable[..., Flask]
 
+#: The CORS headers of every answer under the default policy.
+OPEN_CORS = {
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": (
+        "Accept-Ranges, Content-Encoding, Content-Range, ETag, Location, Repr-Digest"
+    ),
+    "Timing-Allow-Origin": "*",
+}
+
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:

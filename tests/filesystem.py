@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,17 @@ import pytest
 
 from flask_tfjs.models import files
 from flask_tfjs.models import listing
+
+
+def bind(path: Path) -> None:
+    """Put a socket at *path*."""
+    here = os.getcwd()
+    os.chdir(path.parent)  # the address of a socket may have 108 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    finally:
+        os.chdir(here)
 
 
 def tick(directory: Path) -> None:

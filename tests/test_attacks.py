@@ -365,3 +365,11 @@ def test_two_broken_models_in_turn_do_not_fill_the_log(
         for name in "ab":
             client.get(f"/models/m/{name}.json").close()
     assert len(caplog.records) == 2
+
+
+def test_what_is_made_twice_counts_once() -> None:
+    kept = Representations()
+    made = json_representation(b"{}", tag="one")
+    kept._keep("one", made)
+    kept._keep("one", made)
+    assert kept._bytes == made.length

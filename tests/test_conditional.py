@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import OPEN_CORS
 from conftest import MakeApp
 from conftest import grow_old
 from flask.testing import FlaskClient
@@ -34,15 +35,6 @@ SHARD_URL = "/models/dense/weights.bin"
 ASSET_URL = "/models/dense/labels.txt"
 BARE_URL = "/models/dense"
 URLS = (JSON_URL, BARE_URL, SHARD_URL, ASSET_URL)
-
-OPEN_CORS = {
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": (
-        "Accept-Ranges, Content-Encoding, Content-Range, ETag, Location, Repr-Digest"
-    ),
-    "Timing-Allow-Origin": "*",
-}
 
 
 @pytest.fixture

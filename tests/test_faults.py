@@ -10,7 +10,6 @@ import logging
 import os
 import resource
 import shutil
-import socket
 import struct
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 from conftest import MakeApp
 from conftest import grow_old
+from filesystem import bind
 from filesystem import tick
 from filesystem import time_limit
 from filesystem import unprivileged_directory
@@ -115,16 +115,6 @@ def in_place_of_b(make: Callable[[Path], object]) -> Spoil:
 
 def link_to(target: str) -> Spoil:
     return in_place_of_b(lambda path: path.symlink_to(target))
-
-
-def bind(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the address of a socket may have 108 bytes
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 MISSING_B = (

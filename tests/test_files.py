@@ -8,12 +8,12 @@ import gc
 import hashlib
 import itertools
 import os
-import socket
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filesystem import bind
 from filesystem import tick
 from filesystem import time_limit
 from hypothesis import given
@@ -42,16 +42,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(files, "BLOCK_SIZE", BLOCK)
     (tmp_path / "w.bin").write_bytes(DATA)
     return tmp_path / "w.bin"
-
-
-def bind(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the address of a socket may have 108 bytes
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 def link_to_fifo(path: Path) -> None:

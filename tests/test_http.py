@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import OPEN_CORS
 from conftest import MakeApp
 from conftest import grow_old
 from flask import Flask
@@ -18,15 +19,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 ALLOWED = "GET, HEAD, OPTIONS"
-
-OPEN_CORS = {
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": (
-        "Accept-Ranges, Content-Encoding, Content-Range, ETag, Location, Repr-Digest"
-    ),
-    "Timing-Allow-Origin": "*",
-}
 
 JSON_ERROR = {
     **OPEN_CORS,

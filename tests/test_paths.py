@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import collections.abc as cabc
-import contextlib
 import json
 import os
-import signal
 import string
-import types
 from pathlib import Path
 from urllib.parse import quote
 from urllib.parse import unquote_to_bytes
@@ -18,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import MakeApp
 from conftest import grow_old
+from filesystem import time_limit
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
@@ -67,22 +64,6 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def app(make_app: MakeApp, models: Path) -> Flask:
     return make_app(TFJS_MODELS={"dense": models / "dense"})
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> cabc.Iterator[None]:
-    """Fail what blocks: opening a FIFO waits for its writer for ever."""
-
-    def stop(signum: int, frame: types.FrameType | None) -> None:
-        raise TimeoutError("blocked")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 needs_fifo = pytest.mark.skipif(
@@ -505,9 +486,9 @@ def test_fifo_as_asset_or_entry_does_not_block(
     path = models / "dense" / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with within(10), ask(app.test_client(), f"/models/dense/{name}") as r:
+    with time_limit(10), ask(app.test_client(), f"/models/dense/{name}") as r:
         assert r.status_code == 404
-    with within(10), ask(app.test_client(), "/models/dense") as r:
+    with time_limit(10), ask(app.test_client(), "/models/dense") as r:
         assert r.status_code == 200
 
 
@@ -526,7 +507,7 @@ def test_fifo_in_place_of_a_file_does_not_block(
     (models / "dense" / name).unlink()
     os.mkfifo(models / "dense" / name)
     for url in ("/models/dense/model.json", "/models/dense/weights.bin"):
-        with within(10), ask(client, url) as r:
+        with time_limit(10), ask(client, url) as r:
             assert r.status_code in (404, 500)
 
 
@@ -604,7 +585,7 @@ def test_link_loops_and_dangling_links_are_passed_over(
     (dense / "around").symlink_to(".")
     (dense / "vocab.txt").symlink_to("nothing")
     client = app.test_client()
-    with within(10):
+    with time_limit(10):
         assert load(client, "/models/dense") == DENSE_BYTES
         for name in (
             "self.json",

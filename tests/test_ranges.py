@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import OPEN_CORS
 from conftest import MakeApp
 from conftest import grow_old
 from flask.testing import FlaskClient
@@ -31,15 +32,6 @@ FLOATS = (2 * BLOCK_SIZE + 4000) // 4
 SHARD = bytes(range(1, 252)) * (FLOATS * 4 // 251 + 1)
 SHARD = SHARD[: FLOATS * 4]
 SIZE = len(SHARD)
-
-OPEN_CORS = {
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": (
-        "Accept-Ranges, Content-Encoding, Content-Range, ETag, Location, Repr-Digest"
-    ),
-    "Timing-Allow-Origin": "*",
-}
 
 
 @pytest.fixture(params=["young", "old"])

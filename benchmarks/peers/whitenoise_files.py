@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from whitenoise import WhiteNoise  # type: ignore[import-untyped]
+from whitenoise import WhiteNoise  # type: ignore[import-untyped]  # it ships no types
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -136,6 +136,9 @@ class Representations:
     def _keep(self, key: Hashable, made: Representation) -> None:
         with self._lock:
             self._making.pop(key, None)
+            # One that was forgotten meanwhile may have been made twice.
+            twin = self._kept.pop(key, None)
+            self._bytes -= twin.length if twin is not None else 0
             self._kept[key] = made
             self._bytes += made.length
             while self._bytes > self._max_bytes and len(self._kept) > 1:

@@ -101,9 +101,9 @@ def _check_surroundings(
     listing = directory.listing()
     for name, reason in sorted(listing.refused.items()):
         yield Finding("warning", f"{directory.label}/{name}", reason)
-    complete = used is not None and directory.only is None
-    for name in sorted(listing.names - (used or set())):
-        if complete and name.endswith(_WEIGHT_SUFFIXES):
+    if used is not None and directory.only is None:
+        leftovers = (n for n in listing.names - used if n.endswith(_WEIGHT_SUFFIXES))
+        for name in sorted(leftovers):
             yield Finding(
                 "note",
                 f"{directory.label}/{name}",

@@ -22,14 +22,12 @@ class Folder:
     """A directory whose sub-directories are models of their names; looked into again
     when its time stamps change.
 
-    :ivar fault: what to tell the owner when it cannot be looked into.
-    :ivar unreadable: the system's reason for it.
+    :ivar unreadable: the system's reason why it cannot be looked into.
     """
 
     def __init__(self, path: str, clock: Callable[[], int] = time.time_ns) -> None:
         self.path = path
         self._clock = clock
-        self.fault: str | None = None
         self.unreadable: str | None = None
         self._stamps: tuple[int, int] | None = None
         self._models: dict[str, str] = {}
@@ -44,13 +42,19 @@ class Folder:
                 now = self._clock()
                 self._models = self._look()
                 self._stamps = stamps if is_settled(stamps, now) else None
-            self.fault = self.unreadable = None
+            self.unreadable = None
         except OSError as error:
             self.unreadable = error.strerror
-            self.fault = f"TFJS_MODELS: {self.path} cannot be read: {error.strerror}"
-            self._tell(self.fault)
+            self._tell(str(self.fault))
             self._stamps, self._models = None, {}
         return self._models
+
+    @property
+    def fault(self) -> str | None:
+        """What to tell the owner when it cannot be looked into."""
+        if self.unreadable is None:
+            return None
+        return f"TFJS_MODELS: {self.path} cannot be read: {self.unreadable}"
 
     def _look(self) -> dict[str, str]:
         models = {}
