@@ -9,18 +9,17 @@ from typing import cast
 from flask import Blueprint
 from flask import Flask
 from flask import Response
-from flask import current_app
 from flask import request
 from flask.sansio.app import App
 from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
-from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 from werkzeug.routing import Rule
 
 from . import config
 from . import state
+from . import tags
 from . import views
 from .errors import ConfigError
 from .state import State
@@ -43,21 +42,9 @@ def create_blueprint(
     config.check_overrides(settings)
     blueprint = Blueprint(name, __name__, url_prefix=url_prefix)
     blueprint.record(partial(_register, overrides=settings))
-    blueprint.add_app_template_global(tfjs_script)
+    for tag in (tags.tfjs_preload, tags.tfjs_script, tags.tfjs_url):
+        blueprint.add_app_template_global(tag)
     return blueprint
-
-
-def tfjs_script(blueprint: str | None = None) -> Markup:
-    """The ``<script>`` tag that loads TensorFlow.js into a page, from ``TFJS_SCRIPT``.
-
-    :param blueprint: which of several blueprints; ``None`` is the only one.
-    """
-    script = state.find(current_app, blueprint).settings.script
-    if script.integrity is None:
-        return Markup('<script src="{}"></script>').format(script.src)
-    return Markup(
-        '<script src="{}" integrity="{}" crossorigin="anonymous"></script>'
-    ).format(script.src, script.integrity)
 
 
 class _Below(BaseConverter):

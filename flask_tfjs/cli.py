@@ -7,8 +7,10 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -27,9 +29,15 @@ from .errors import InvalidModel
 from .errors import ModelNotFound
 from .errors import TFJSError
 from .errors import printable
+from .http import codings
 from .models import registry
-from .models.catalogue import MAIN
-from .models.catalogue import ModelDirectory
+from .models.delivery import Piece
+from .models.directory import MAIN
+from .models.directory import ModelDirectory
+from .models.encodings import SHARD_CODINGS
+from .models.encodings import Encoding
+from .models.encodings import Encodings
+from .models.files import Root
 from .models.findings import Finding
 from .models.findings import check_directory
 from .models.names import NAMES
@@ -181,12 +189,13 @@ def show(
     A registered name comes first; write ./x for a path.
     """
     directory, site = _find(ctx, model, blueprint, link_roots)
+    encodings = site.state.encodings if site else Encodings(None, directory.digests)
     found: list[reports.ModelReport] = []
     faults: list[str] = []
     for entry in _entries(directory):
         try:
             url = _url(site, f"/{directory.name}/{entry}")
-            found.append(reports.describe(directory, entry, url))
+            found.append(reports.describe(directory, entry, url, encodings))
         except InvalidModel as fault:
             faults.append(printable(f"{directory.label}/{entry}: {fault}"))
     if not found and not faults:
@@ -230,6 +239,64 @@ def check(
         click.echo(reports.findings(findings))
     if any(finding.level == "error" for finding in findings):
         ctx.exit(1)
+
+
+@tfjs.command()
+@click.argument("name")
+@_blueprint_option
+@_json_option
+@click.pass_context
+def compress(
+    ctx: click.Context, name: str, blueprint: str | None, as_json: bool
+) -> None:
+    """Encode the shards of NAME ahead of time, in br and gzip.
+
+    Those that become 5 % smaller or more are kept in TFJS_CACHE, and a running server
+    sends them from then on to clients that take them.
+    """
+    site = _site(ctx, blueprint)
+    if site.state.cache is None:
+        raise ConfigError(
+            "TFJS_CACHE is off, so nothing can be kept; set it to a directory"
+        )
+    directory = site.state.catalogue.directory(name)
+    pieces: dict[str, Piece] = {}
+    faults: list[str] = []
+    for entry in _entries(directory):
+        try:
+            pieces.update(directory.delivery(entry).pieces)
+        except InvalidModel as fault:
+            faults.append(printable(f"{name}/{entry}: {fault}"))
+    if not pieces and not faults:
+        raise ModelNotFound(f"{name}: there are no shards to encode")
+    made = _encode(site.state, directory.root, pieces)
+    if as_json:
+        rows = [dataclasses.asdict(encoding) for encoding in made]
+        click.echo(json.dumps(rows, indent=2))
+    elif made:
+        click.echo(reports.compressed(made))
+    if "br" not in site.state.codings:
+        click.echo(f"Without br, which gains more: {codings.INSTALL}", err=True)
+    if faults:
+        raise click.ClickException("\n".join(faults))
+
+
+def _encode(state: State, root: Root, pieces: Mapping[str, Piece]) -> list[Encoding]:
+    jobs = [
+        (name, piece, coding)
+        for name, piece in pieces.items()
+        for coding in SHARD_CODINGS
+        if coding in state.codings and piece.digest.length
+    ]
+    total = sum(piece.digest.length for _, piece, _ in jobs)
+    try:
+        with click.progressbar(length=total, label="Encoding", file=sys.stderr) as bar:
+            return [
+                state.encodings.make(root, *job, progress=bar.update) for job in jobs
+            ]
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{root.path} or TFJS_CACHE: {reason}") from None
 
 
 def _check_site(site: _Site) -> Iterator[Finding]:

@@ -80,6 +80,8 @@ class Settings:
     allow_credentials: bool
     assets: tuple[str, ...]
     model_max_age: int
+    repair: bool
+    cache: str | None
     index: bool | None
     script: Script
 
@@ -174,7 +176,7 @@ def _models(key: str, value: Any, places: _Places) -> Mapping[str, str] | str:
     return MappingProxyType(models)
 
 
-def _registry(key: str, value: Any, places: _Places) -> str | None:
+def _instance_path(key: str, value: Any, places: _Places) -> str | None:
     return None if value is None else _path(key, value, places.instance)
 
 
@@ -272,12 +274,14 @@ def _script(key: str, value: Any, places: _Places) -> Script:
 _KEYS: Mapping[str, tuple[Any, _Check]] = MappingProxyType(
     {
         "models": ({}, _models),
-        "registry": ("tfjs.json", _registry),
+        "registry": ("tfjs.json", _instance_path),
         "link_roots": ((), _link_roots),
         "allow_origins": ("*", _allow_origins),
         "allow_credentials": (False, _flag),
         "assets": (ASSETS, _assets),
         "model_max_age": (0, _seconds),
+        "repair": (True, _flag),
+        "cache": ("tfjs-cache", _instance_path),
         "index": (None, _optional_flag),
         "script": (SCRIPT, _script),
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from flask import Flask
 
+from .errors import InvalidModel
 from .models.findings import Finding
 from .state import State
 from .state import url_of
@@ -21,10 +22,14 @@ def probe(app: Flask, state: State, name: str, entry: str) -> Iterator[Finding]:
     :param name: the registered name.
     :param entry: its JSON, relative to the registered directory.
     """
-    delivery = state.catalogue.directory(name).delivery(entry)
+    try:
+        delivery = state.catalogue.directory(name).delivery(entry)
+    except InvalidModel as fault:  # since it was found sound
+        yield Finding("error", f"{name}/{entry}", str(fault))
+        return
     expected = {entry: delivery.digest}
-    for shard, digest in list(delivery.files.items())[:1]:
-        expected[shard] = digest.sha256.hex()[:32]
+    for shard, piece in list(delivery.pieces.items())[:1]:
+        expected[shard] = piece.digest.sha256.hex()[:32]
     for file, etag in expected.items():
         yield from _probe(app, state, f"{name}/{file}", etag)
 

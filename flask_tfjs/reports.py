@@ -16,9 +16,11 @@ from .format.topology import Port
 from .format.topology import Topology
 from .format.topology import describe as describe_topology
 from .http import codings
-from .models.catalogue import MAIN
-from .models.catalogue import ModelDirectory
 from .models.delivery import Examination
+from .models.directory import MAIN
+from .models.directory import ModelDirectory
+from .models.encodings import Encoding
+from .models.encodings import Encodings
 from .models.findings import Finding
 from .models.summary import Summary
 
@@ -66,8 +68,8 @@ def findings(found: Sequence[Finding]) -> str:
 class ModelReport:
     """All that can be told of one sound model.
 
-    :ivar on_the_wire: bytes of a whole load, JSON and shards, by content coding of the
-        JSON.
+    :ivar on_the_wire: bytes of a whole load, JSON and shards, by the content coding
+        that the client takes.
     :ivar digest: of the model; *digests*: of each shard, base64 of SHA-256 as in
         ``Repr-Digest``.
     """
@@ -99,6 +101,7 @@ class ModelReport:
             },
             "bytes_on_the_wire": dict(self.on_the_wire),
             "digest": self.digest,
+            "repairs": [str(repair) for repair in self.found.repairs],
         }
 
     @property
@@ -135,6 +138,7 @@ class ModelReport:
             ),
             ["on the wire", f"{wire} bytes"],
             ["digest", self.digest],
+            *(["repaired", str(repair)] for repair in self.found.repairs),
         ]
         return "\n".join([printable(self.path), _table(["", *row] for row in rows)])
 
@@ -150,7 +154,9 @@ class ModelReport:
         return sum(spec.elements for spec in self.found.model.weights)
 
 
-def describe(directory: ModelDirectory, entry: str, url: str) -> ModelReport:
+def describe(
+    directory: ModelDirectory, entry: str, url: str, encodings: Encodings
+) -> ModelReport:
     """Look at one model of *directory* as a whole.
 
     :raises InvalidModel: it cannot be loaded.
@@ -158,14 +164,16 @@ def describe(directory: ModelDirectory, entry: str, url: str) -> ModelReport:
     found = directory.examine(entry)
     delivery = directory.delivery(entry)
     text = delivery.manifest(entry.rpartition("/")[0])
+    digests = [piece.digest for piece in delivery.pieces.values()]
     return ModelReport(
         path=f"{directory.label}/{entry}",
         url=url,
         found=found,
         topology=describe_topology(found.model),
         on_the_wire={
-            coding: len(codings.encode(text, coding)) + found.byte_length
-            for coding in (codings.IDENTITY, *codings.CODINGS)
+            coding: len(codings.encode(text, coding))
+            + sum(encodings.length(digest, coding) for digest in digests)
+            for coding in (codings.IDENTITY, *codings.installed())
         },
         digest=delivery.digest,
         digests={
@@ -173,6 +181,35 @@ def describe(directory: ModelDirectory, entry: str, url: str) -> ModelReport:
             for name, digest in delivery.files.items()
         },
     )
+
+
+def compressed(made: Sequence[Encoding]) -> str:
+    """A line for each encoding of a shard, and one that sums them up."""
+    head = ["SHARD", "CODING", "BYTES", "ENCODED", "SHARE", ""]
+    rows = [
+        [
+            e.name,
+            e.coding,
+            f"{e.length:,}",
+            f"{e.encoded:,}",
+            f"{e.encoded / e.length:.2f}",
+            "kept" if e.kept else "gains too little",
+        ]
+        for e in made
+    ]
+    table = _table([head, *rows])
+    return "\n".join([table, *(_summed_up(coding, made) for coding in _codings(made))])
+
+
+def _codings(made: Sequence[Encoding]) -> list[str]:
+    return list(dict.fromkeys(encoding.coding for encoding in made))
+
+
+def _summed_up(coding: str, made: Sequence[Encoding]) -> str:
+    these = [encoding for encoding in made if encoding.coding == coding]
+    before = sum(encoding.length for encoding in these)
+    after = sum(e.encoded if e.kept else e.length for e in these)
+    return f"{coding}: {before:,} bytes of shards become {after:,}"
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

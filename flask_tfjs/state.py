@@ -13,10 +13,14 @@ from .config import Settings
 from .errors import ConfigError
 from .errors import InvalidModel
 from .errors import printable
+from .http.codings import installed
 from .http.cors import Policy
 from .http.representations import Representations
+from .models.cache import Cache
 from .models.catalogue import Catalogue
 from .models.catalogue import entry_at_the_top
+from .models.digests import Digests
+from .models.encodings import Encodings
 from .models.registry import Registry
 from .models.sources import Folder
 from .models.sources import Sources
@@ -34,7 +38,9 @@ class State:
     """One registration: its settings and all that is remembered for them.
 
     :ivar endpoint: of the one rule that all its URLs match.
-    :ivar codings: the content coding chosen for a value of ``Accept-Encoding``.
+    :ivar cache: ``None`` where it is off.
+    :ivar codings: the content codings that can be made here.
+    :ivar ranked: the order of codings for a value of ``Accept-Encoding``.
     """
 
     name: str
@@ -43,14 +49,21 @@ class State:
     cors: Policy
     catalogue: Catalogue
     representations: Representations
-    codings: dict[str, str] = field(default_factory=dict)
+    cache: Cache | None
+    encodings: Encodings
+    codings: tuple[str, ...] = field(default_factory=installed)
+    ranked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _logged: set[str] = field(default_factory=set)
 
-    def log_once(self, name: str, fault: InvalidModel) -> None:
-        """Log why a model cannot be served: once, since a page that asks again and
-        again must not fill the log."""
+    def log_fault(self, name: str, fault: InvalidModel) -> None:
+        """Log why a model cannot be served."""
         path = self.catalogue.sources.path(name)
-        message = f"model {printable(f'{name} ({path})')} cannot be served: {fault}"
+        model = printable(f"{name} ({path})")
+        self.log_once(f"model {model} cannot be served: {fault}")
+
+    def log_once(self, message: str) -> None:
+        """Log an error: once, since a page that asks again and again must not fill the
+        log."""
         if message in self._logged:
             return
         if len(self._logged) >= _MAX_LOGGED:
@@ -64,12 +77,25 @@ def make(name: str, endpoint: str, settings: Settings) -> State:
 
     :raises ConfigError: ``TFJS_MODELS`` is one directory that is itself a model.
     """
+    cache = None if settings.cache is None else Cache(settings.cache)
+    digests = Digests(cache=cache)
     catalogue = Catalogue(
         _sources(settings),
         assets=settings.assets,
         link_roots=settings.link_roots,
+        digests=digests,
+        repair=settings.repair,
     )
-    return State(name, endpoint, settings, settings.cors, catalogue, Representations())
+    return State(
+        name=name,
+        endpoint=endpoint,
+        settings=settings,
+        cors=settings.cors,
+        catalogue=catalogue,
+        representations=Representations(),
+        cache=cache,
+        encodings=Encodings(cache, digests),
+    )
 
 
 def find(app: Flask, blueprint: str | None = None) -> State:

@@ -20,6 +20,7 @@ from .http import cors
 from .http import media_types
 from .http.representations import Header
 from .http.representations import Representation
+from .http.representations import encoded_representation
 from .http.representations import file_representation
 from .http.representations import json_representation
 from .http.responses import empty
@@ -27,13 +28,16 @@ from .http.responses import error_text
 from .http.responses import json_error
 from .http.responses import replace_body
 from .http.responses import represent
-from .models.catalogue import MAIN
-from .models.catalogue import ModelDirectory
-from .models.catalogue import ServedFile
+from .models.delivery import BeingWritten
 from .models.delivery import Delivery
+from .models.digests import Digest
+from .models.directory import MAIN
+from .models.directory import ModelDirectory
+from .models.directory import ServedFile
 from .models.files import Body
 from .models.files import FileChanged
 from .models.files import OpenFile
+from .models.files import Promise
 from .models.summary import summarize
 from .state import State
 
@@ -45,7 +49,9 @@ _ALLOWED_ORIGIN = "Access-Control-Allow-Origin"
 _ATTEMPTS = 3
 
 # Different values of Accept-Encoding that are remembered.
-_MAX_CODINGS = 256
+_MAX_RANKED = 256
+
+_RETRY_AFTER = ("Retry-After", "1")
 
 _Respond = Callable[[list[Header]], Response]
 
@@ -63,8 +69,11 @@ def serve(state: State, path: str) -> Response:
             return respond(around)
     except ModelNotFound as error:
         return _error(path, 404, str(error), around)
+    except BeingWritten as error:
+        if readable:
+            return _error(path, 503, str(error), [*around, _RETRY_AFTER])
     except InvalidModel as error:
-        state.log_once(path.removeprefix("/").partition("/")[0], error)
+        state.log_fault(path.removeprefix("/").partition("/")[0], error)
         if readable:
             return _error(path, 500, str(error), around)
     message = f"{request.method} is not allowed here, only {ALLOWED}"
@@ -82,10 +91,8 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
     headers = response.headers
     if crashed and response.status_code < 400:
         response.status_code = 500  # whatever a handler makes of it, it is no model
-    if response.status_code >= 400 and not _is_json(_requested_path()):
-        replace_body(response, b"", media_types.OCTETS)
-    elif response.status_code == 500 and response.mimetype == "text/html":
-        replace_body(response, error_text("the server failed"), media_types.JSON)
+    if response.status_code >= 400:
+        _mend_error(response)
     if not ("Cross-Origin-Resource-Policy" in headers and _ALLOWED_ORIGIN in headers):
         around = cors.response_headers(state.cors, request.headers.get("Origin"))
         for name, value in around:
@@ -97,6 +104,17 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
     if coding and not headers.get("ETag", "").endswith(f'-{coding}"'):
         headers.pop("Repr-Digest", None)
     return response
+
+
+def _mend_error(response: Response) -> None:
+    if "max-age" in response.headers.get("Cache-Control", ""):
+        # A hook turned our answer into an error; nobody is to keep that for a year.
+        response.headers["Cache-Control"] = "no-store"
+        response.headers.pop("Repr-Digest", None)
+    if not _is_json(_requested_path()):
+        replace_body(response, b"", media_types.OCTETS)
+    elif response.status_code == 500 and response.mimetype == "text/html":
+        replace_body(response, error_text("the server failed"), media_types.JSON)
 
 
 def _requested_path() -> str:
@@ -140,9 +158,9 @@ def _look_up(state: State, path: str) -> _Respond:
         try:
             delivery = directory.delivery(rest)
         except ModelNotFound:
-            return _file_called_json(directory, rest)
+            return _file_called_json(state, directory, rest)
         return partial(_model, state, delivery, "", posixpath.dirname(rest))
-    return _file(directory, rest)
+    return _file(state, directory, rest)
 
 
 def _index(state: State, rest: str) -> _Respond:
@@ -187,7 +205,8 @@ def _model(
         tag += ".bare"
     elif folder != posixpath.dirname(delivery.entry):
         tag += ".root"
-    coding = _coding(state)
+    makes = (*state.codings, codings.IDENTITY)
+    coding = next(coding for coding in _ranked(state) if coding in makes)
 
     def make() -> Representation:
         text = delivery.manifest(folder, prefix)
@@ -199,21 +218,21 @@ def _model(
     return represent(request, state.representations.get(key, make), around)
 
 
-def _coding(state: State) -> str:
+def _ranked(state: State) -> tuple[str, ...]:
     # A server sees few different values, and parsing one takes as long as all the rest
     # of finding an answer.
     accepted = request.environ.get("HTTP_ACCEPT_ENCODING", "")
-    coding = state.codings.get(accepted)
-    if coding is None:
-        coding = codings.choose(request.accept_encodings)
-        if len(state.codings) < _MAX_CODINGS:
-            state.codings[accepted] = coding
-    return coding
+    ranked = state.ranked.get(accepted)
+    if ranked is None:
+        ranked = codings.rank(request.accept_encodings)
+        if len(state.ranked) < _MAX_RANKED:
+            state.ranked[accepted] = ranked
+    return ranked
 
 
-def _file_called_json(directory: ModelDirectory, name: str) -> _Respond:
+def _file_called_json(state: State, directory: ModelDirectory, name: str) -> _Respond:
     try:
-        return _file(directory, name)
+        return _file(state, directory, name)
     except InvalidModel:
         # A shard may have any name, and its errors have no body.
         if directory.is_shard(name):
@@ -221,36 +240,56 @@ def _file_called_json(directory: ModelDirectory, name: str) -> _Respond:
         raise
 
 
-def _file(directory: ModelDirectory, name: str) -> _Respond:
-    return partial(_send, directory, directory.file(name))
+def _file(state: State, directory: ModelDirectory, name: str) -> _Respond:
+    return partial(_send, state, directory, directory.file(name))
 
 
 def _send(
-    directory: ModelDirectory, served: ServedFile, around: list[Header]
+    state: State, directory: ModelDirectory, served: ServedFile, around: list[Header]
 ) -> Response:
     for _ in range(_ATTEMPTS):
         try:
-            return _send_once(served, around)
+            return _send_once(state, served, around)
         except OSError:  # it changed since
             served = directory.file(served.name)
     message = f"{served.name} cannot be read now; ask again"
-    return _error(_requested_path(), 503, message, [*around, ("Retry-After", "1")])
+    return _error(_requested_path(), 503, message, [*around, _RETRY_AFTER])
 
 
-def _send_once(served: ServedFile, around: list[Header]) -> Response:
-    digest = served.digest
-    media_type = (
-        media_types.OCTETS if served.shard else media_types.of_asset(served.name)
+def _send_once(state: State, served: ServedFile, around: list[Header]) -> Response:
+    path, digest = served.path, served.digest
+    encodings = state.encodings.of(digest.sha256) if served.shard else {}
+    offered = (*encodings, codings.IDENTITY)
+    coding = next(coding for coding in _ranked(state) if coding in offered)
+    if coding != codings.IDENTITY:
+        path, digest = encodings[coding].path, encodings[coding].digest
+        representation = encoded_representation(
+            served.digest.sha256,
+            coding,
+            digest.sha256,
+            digest.length,
+            immutable=served.immutable,
+        )
+    else:
+        representation = file_representation(
+            digest.sha256,
+            digest.length,
+            media_types.OCTETS if served.shard else media_types.of_asset(served.name),
+            immutable=served.immutable,
+            varies=bool(encodings),
+        )
+    return represent(request, representation, around, partial(_open, path, digest))
+
+
+def _open(path: str, digest: Digest, start: int, stop: int) -> Body:
+    file = OpenFile(path)
+    if file.identity != digest.identity:
+        file.close()
+        raise FileChanged(file.name)
+    promise = Promise(digest.offset, digest.length, digest.sha256)
+    return Body(
+        file,
+        digest.offset + start,
+        digest.offset + stop,
+        None if digest.settled else promise,
     )
-    representation = file_representation(
-        digest.sha256, digest.identity.size, media_type
-    )
-
-    def open_body(start: int, stop: int) -> Body:
-        file = OpenFile(served.path)
-        if file.identity != digest.identity:
-            file.close()
-            raise FileChanged(served.name)
-        return Body(file, start, stop, None if digest.settled else digest.sha256)
-
-    return represent(request, representation, around, open_body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -65,3 +66,8 @@ def dense_document(*paths: str, **members: Any) -> dict[str, Any]:
         "weightsManifest": [{"paths": list(paths), "weights": DENSE_WEIGHTS}],
         **members,
     }
+
+
+def content_name(stem: str, data: bytes) -> str:
+    """The name by which a served JSON names a shard of these bytes."""
+    return f"{stem}.{hashlib.sha256(data).hexdigest()[:32]}.bin"

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from conftest import MakeApp
 from filesystem import time_limit
 from flask import Flask
 from flask import Response
+from flask import request
 from models import DENSE_BYTES
 from models import DENSE_WEIGHTS
 from models import LAYERS_TOPOLOGY
@@ -25,8 +27,8 @@ from models import write_model
 from flask_tfjs.cli import tfjs
 from flask_tfjs.http.representations import Representations
 from flask_tfjs.http.representations import json_representation
-from flask_tfjs.models.catalogue import ModelDirectory
 from flask_tfjs.models.digests import Digests
+from flask_tfjs.models.directory import ModelDirectory
 from flask_tfjs.models.files import Root
 
 SECRET = b"outside: " + b"s" * 23  # as long as the shard it may stand for
@@ -122,6 +124,29 @@ def test_a_hook_that_fails_puts_no_page_on_a_shard(
     with client.get("/models/dense/model.json") as answer:
         assert answer.status_code == 500
         assert answer.get_json() == {"error": "the server failed"}
+
+
+@pytest.mark.parametrize("max_age", [0, 60])
+def test_an_error_that_a_hook_makes_of_our_answer_is_not_kept(
+    make_app: MakeApp, max_age: int
+) -> None:
+    app = make_app(TFJS_MODEL_MAX_AGE=max_age)
+
+    @app.after_request
+    def refuse(response: Response) -> Response:
+        if "refuse" in request.args:
+            response.status_code = 503
+        return response
+
+    client = app.test_client()
+    document = client.get("/models/dense/model.json").get_json()
+    (name,) = document["weightsManifest"][0]["paths"]
+    for path in ("model.json", name, "weights.bin"):
+        with client.get(f"/models/dense/{path}?refuse") as answer:
+            assert answer.status_code == 503
+            assert "max-age" not in answer.headers["Cache-Control"]
+            if path == name:
+                assert "Repr-Digest" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -278,7 +303,9 @@ def test_what_came_and_went_is_forgotten(tmp_path: Path) -> None:
     assert directory.entries() == []
     assert not directory._verdicts
     assert not directory._candidates
-    assert not directory._judging
+    assert not directory._delivered._deliveries
+    assert not directory._delivered._owners
+    assert not directory._judging._locks
 
 
 def test_an_asset_that_is_written_to_says_so(
@@ -289,14 +316,14 @@ def test_an_asset_that_is_written_to_says_so(
     digests = app.extensions["tfjs"]["tfjs"].catalogue.digests
     of = digests.of
 
-    def write_meanwhile(path: str) -> Any:
+    def write_meanwhile(path: str, *part: int) -> Any:
         if path.endswith("metadata.json"):
             Path(path).write_text('{"a": 1}')
-        return of(path)
+        return of(path, *part)
 
     monkeypatch.setattr(digests, "of", write_meanwhile)
     with app.test_client().get("/models/dense/metadata.json") as answer:
-        assert answer.status_code == 500
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert "is being written to; ask again" in answer.get_json()["error"]
 
 
@@ -367,9 +394,12 @@ def test_two_broken_models_in_turn_do_not_fill_the_log(
     assert len(caplog.records) == 2
 
 
-def test_what_is_made_twice_counts_once() -> None:
-    kept = Representations()
+def test_what_many_ask_for_or_is_made_anew_counts_once() -> None:
     made = json_representation(b"{}", tag="one")
-    kept._keep("one", made)
-    kept._keep("one", made)
-    assert kept._bytes == made.length
+    kept = Representations(max_bytes=2 * made.length)
+    for _ in range(3):
+        for key in "abc":  # one more than there is room for
+            with ThreadPoolExecutor(8) as pool:
+                asked = pool.map(lambda key: kept.get(key, lambda: made), [key] * 8)
+                assert all(one is made for one in asked)
+    assert kept._bytes == 2 * made.length

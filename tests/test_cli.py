@@ -15,6 +15,8 @@ from flask import Flask
 from flask import Response
 from flask import request
 from flask_cors import CORS
+from models import DENSE_BYTES
+from models import content_name
 from models import dense_document
 from models import write_model
 
@@ -308,7 +310,8 @@ def test_check_of_an_app_that_refuses_shards(app: Flask) -> None:
 
     result = run(app, "check")
     assert result.exit_code == 1
-    assert "error: dense/weights.bin: the app answers 503" in result.stdout
+    shard = content_name("weights", DENSE_BYTES)
+    assert f"error: dense/{shard}: the app answers 503" in result.stdout
 
 
 def test_no_hook_takes_the_cors_headers_away(app: Flask) -> None:

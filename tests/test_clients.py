@@ -5,7 +5,7 @@ whole from real servers.
 from __future__ import annotations
 
 import collections.abc as cabc
-import time
+import json
 import typing as t
 
 import pytest
@@ -23,6 +23,7 @@ from clients.drivers import start_browser
 from clients.drivers import start_node
 from reference import BROKEN
 from reference import CLIENTS
+from reference import Model
 from servers import PRODUCTION_SERVERS
 from servers import Pages
 from servers import Server
@@ -96,8 +97,27 @@ def test_real_models(client: Client, served: Served, zoo: Zoo, name: str) -> Non
     cases.check_requests(result, zoo[name])
 
 
-def test_all_real_models_are_there() -> None:
-    assert len(cases.REAL) == 41 + 7 + 3
+def test_all_real_models_are_there(zoo: Zoo) -> None:
+    """As published, or in one file; split, in shards of 1 MiB, and in two groups."""
+    assert len(cases.REAL) == len(set(cases.REAL)) == 41 + 7 + 3
+    assert len(cases.RECUT) == len(set(cases.RECUT)) == 3 * len(cases.REAL) + 2
+    in_one_file = [name for name in cases.REAL if len(shards_of(zoo[name])) == 1]
+    assert len(in_one_file) == len(cases.REAL) - len(cases.IN_MANY_FILES)
+
+
+def shards_of(model: Model) -> list[str]:
+    groups = reference.groups_of(json.loads(model.path.read_text("utf-8-sig")))
+    return [path for group in groups for path in group["paths"]]
+
+
+@pytest.mark.parametrize(
+    "cut, misread", [("split", 51), ("mebibytes", 0), ("groups", 0)]
+)
+def test_a_cut_that_is_split_is_one_that_tfjs_misreads(
+    zoo: Zoo, cut: str, misread: int
+) -> None:
+    cuts = [zoo[name] for name in cases.RECUT if f"-{cut}/" in name]
+    assert sum(reference.misread_rows(model.path) for model in cuts) == misread
 
 
 @pytest.mark.parametrize("name", cases.MADE)
@@ -125,8 +145,21 @@ def test_broken_model_is_refused(
 
 
 def test_layout_that_tfjs_misreads(client: Client, served: Served, zoo: Zoo) -> None:
+    """It is cut anew on the way out."""
     model = zoo["misread"]
-    cases.check_not_misread(client.run(cases.load(model, served.url)), model)
+    result = client.run(cases.load(model, served.url))
+    cases.check_whole(result, model)
+    cases.check_requests(result, model)
+
+
+def test_tfjs_misreads_it_from_elsewhere(node: Node, zoo: Zoo) -> None:
+    """Or there would be nothing to mend."""
+    model = zoo["misread"]
+    with serve_pages(model.directory) as elsewhere:
+        url = f"{elsewhere.origin}/{model.entry}"
+        result = node.run({"loader": model.loader, "url": url})
+    assert "error" not in result
+    assert result["weights"] != model.fingerprints()
 
 
 @pytest.mark.parametrize("spoil", cases.SPOILED, ids=str)
@@ -149,14 +182,33 @@ def test_model_spoiled_between_requests(
 
 
 def test_retrained_model(client: Client, served: Served) -> None:
-    """The browser's cache asks again, and is not told that nothing changed."""
+    """The browser's cache asks again for the JSON, which names other shards."""
     model = served.changing["retrained"]
     cases.check_whole(client.run(cases.load(model, served.url)), model)
     old = model.fingerprints()
     cases.retrain(model)
-    time.sleep(1.5)  # directories are looked through once a second
     cases.check_whole(client.run(cases.load(model, served.url)), model)
     assert model.fingerprints() != old
+
+
+def test_second_visit(browser: t.Any, pages: Pages, served: Served, zoo: Zoo) -> None:
+    """Nothing but the JSON is asked for anew, and that only whether it changed."""
+    model = zoo[cases.LAYERS]
+    visitor = open_page(browser, pages)
+    for visit in range(2):
+        cases.check_whole(visitor.run(cases.load(model, served.url)), model)
+        transferred = visitor.page.evaluate(
+            """() => performance.getEntriesByType('resource')
+              .filter(({name}) => name.includes('/models/'))
+              .map(({transferSize}) => transferSize)"""
+        )
+        if visit == 0:
+            assert min(transferred) > 1000
+    visitor.page.close()
+    size = len(transferred) // 2
+    json_file, *shards = transferred[size:]
+    assert 0 < json_file < 1000
+    assert shards == [0] * (size - 1)
 
 
 CREDENTIALS = {"requestInit": {"credentials": "include"}}

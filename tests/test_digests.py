@@ -18,6 +18,7 @@ from flask_tfjs.models import digests as digests_module
 from flask_tfjs.models.digests import Digests
 from flask_tfjs.models.digests import is_settled
 from flask_tfjs.models.files import FileChanged
+from flask_tfjs.models.files import OpenFile
 
 MILLISECOND = 1_000_000
 SECOND = 1000 * MILLISECOND
@@ -40,6 +41,19 @@ def after(path: Path, nanoseconds: int) -> Callable[[], int]:
     """A clock that stands still so long after the last change of *path*."""
     now = path.stat().st_ctime_ns + nanoseconds
     return lambda: now
+
+
+def while_reading(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something once, while the next file is read."""
+    read = OpenFile.read
+
+    def read_and_act(file: OpenFile, offset: int, length: int) -> bytes:
+        monkeypatch.setattr(OpenFile, "read", read)
+        data = file.read(offset, length)
+        act()
+        return data
+
+    monkeypatch.setattr(OpenFile, "read", read_and_act)
 
 
 def sha256(data: bytes) -> bytes:
@@ -139,27 +153,34 @@ def test_while_young_every_look_is_anew(
         assert digests.of(str(path)).sha256 == sha256(data)
 
 
-def test_the_age_is_that_before_reading(path: Path) -> None:
+def test_the_age_is_that_before_reading(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file may be written to, and grow old, while a large one is read."""
     os.utime(path, ns=(0, 0))
-    times = iter([path.stat().st_ctime_ns + SECOND])
+    age = SECOND
 
-    def clock() -> int:
-        return next(times, path.stat().st_ctime_ns + HOUR)
+    def grow_old() -> None:
+        nonlocal age
+        age = HOUR
 
-    assert not Digests(clock).of(str(path)).settled
+    changed = path.stat().st_ctime_ns
+    digests = Digests(lambda: changed + age)
+    while_reading(monkeypatch, grow_old)
+    assert not digests.of(str(path)).settled
+    assert digests.of(str(path)).settled
 
 
-def test_written_to_while_it_is_read(path: Path) -> None:
-    times = iter(range(3))
+@pytest.mark.parametrize("age", [SECOND, HOUR])
+def test_written_to_while_it_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, age: int
+) -> None:
+    def write() -> None:
+        tick(path.parent)
+        path.write_bytes(b"other")
 
-    def clock() -> int:
-        if next(times) == 0:
-            tick(path.parent)
-            path.write_bytes(b"other")
-        return path.stat().st_ctime_ns + HOUR
-
-    digests = Digests(clock)
+    digests = Digests(lambda: path.stat().st_ctime_ns + age)
+    while_reading(monkeypatch, write)
     with pytest.raises(FileChanged, match="w.bin was written to while"):
         digests.of(str(path))
     assert digests.of(str(path)).sha256 == sha256(b"other")

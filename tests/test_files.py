@@ -24,11 +24,16 @@ from flask_tfjs.models import files
 from flask_tfjs.models.files import Body
 from flask_tfjs.models.files import FileChanged
 from flask_tfjs.models.files import OpenFile
+from flask_tfjs.models.files import Promise
 from flask_tfjs.models.files import Root
 from flask_tfjs.models.files import identify
 
 DATA = bytes(range(40))
 BLOCK = 8
+
+
+def promise(data: bytes, offset: int = 0) -> Promise:
+    return Promise(offset, len(data), hashlib.sha256(data).digest())
 
 
 @pytest.fixture(autouse=True)
@@ -140,19 +145,23 @@ def test_any_part(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(data)
-    start = bounds.draw(st.integers(0, len(data)))
-    stop = bounds.draw(st.integers(start, len(data)))
-    sha256 = hashlib.sha256(data).digest()
+    offset = bounds.draw(st.integers(0, len(data)))
+    end = bounds.draw(st.integers(offset, len(data)))
+    start = bounds.draw(st.integers(offset, end))
+    stop = bounds.draw(st.integers(start, end))
+    of_all, of_slice = promise(data), promise(data[offset:end], offset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "BLOCK_SIZE", block)
-        for promised in (None, sha256):
+        for promised in (None, of_all, of_slice):
             body = Body(OpenFile(str(path)), start, stop, promised)
             assert b"".join(body) == data[start:stop]
             body.close()
-        given: list[bytes] = []
-        with pytest.raises(FileChanged), OpenFile(str(path)) as file:
-            given.extend(Body(file, start, stop, sha256[::-1]))
-        assert stop == start or len(b"".join(given)) < stop - start
+        for promised in (of_all, of_slice):
+            broken = promised._replace(sha256=promised.sha256[::-1])
+            given: list[bytes] = []
+            with pytest.raises(FileChanged), OpenFile(str(path)) as file:
+                given.extend(Body(file, start, stop, broken))
+            assert stop == start or len(b"".join(given)) < stop - start
 
 
 # Changes in the midst
@@ -203,14 +212,14 @@ REPLACEMENTS: dict[str, Callable[[Path], object]] = {
 PARTS = [(0, 40), (0, 39), (5, 20), (32, 40)]
 # Without the digest for a file that is known by its identity, with it for a young one.
 PROMISES = pytest.mark.parametrize(
-    "promised", [None, hashlib.sha256(DATA).digest()], ids=["known", "young"]
+    "promised", [None, promise(DATA)], ids=["known", "young"]
 )
 
 
 @PROMISES
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_in_the_midst(
-    path: Path, change: Callable[[Path], object], promised: bytes | None
+    path: Path, change: Callable[[Path], object], promised: Promise | None
 ) -> None:
     for (start, stop), sent in itertools.product(PARTS, range(5)):
         path.write_bytes(DATA)
@@ -238,7 +247,7 @@ def test_a_change_in_the_midst(
 @PROMISES
 @pytest.mark.parametrize("change", REPLACEMENTS.values(), ids=REPLACEMENTS)
 def test_a_replacement_in_the_midst(
-    path: Path, change: Callable[[Path], object], promised: bytes | None
+    path: Path, change: Callable[[Path], object], promised: Promise | None
 ) -> None:
     for sent in range(5):
         path.write_bytes(DATA)
@@ -258,7 +267,7 @@ def test_a_replacement_in_the_midst(
 
 def test_an_earlier_change_is_found_by_the_digest(path: Path) -> None:
     """Within one tick of the clock, the identity may be that of the old content."""
-    promised = hashlib.sha256(DATA[::-1]).digest()
+    promised = promise(DATA[::-1])
     for start, stop in ((0, 40), (0, 1), (39, 40), (9, 30)):
         given: list[bytes] = []
         with pytest.raises(FileChanged), OpenFile(str(path)) as file:
@@ -268,12 +277,25 @@ def test_an_earlier_change_is_found_by_the_digest(path: Path) -> None:
 
 def test_an_empty_file(path: Path) -> None:
     path.write_bytes(b"")
-    for promised in (None, hashlib.sha256(b"").digest()):
+    for promised in (None, promise(b"")):
         body = Body(OpenFile(str(path)), 0, 0, promised)
         assert b"".join(body) == b""
         body.close()
     with pytest.raises(FileChanged), OpenFile(str(path)) as file:
-        Body(file, 0, 0, hashlib.sha256(b"x").digest())
+        Body(file, 0, 0, Promise(0, 0, hashlib.sha256(b"x").digest()))
+
+
+def test_a_slice_is_as_good_as_a_file(path: Path) -> None:
+    """Of a shard that is served in two cuts, only the one that is sent is read."""
+    for offset, length in ((0, 20), (20, 20), (3, 30), (8, 8), (40, 0)):
+        data = DATA[offset : offset + length]
+        body = Body(OpenFile(str(path)), offset, offset + length, promise(data, offset))
+        assert b"".join(body) == data
+        body.close()
+    given: list[bytes] = []
+    with pytest.raises(FileChanged), OpenFile(str(path)) as file:
+        given.extend(Body(file, 20, 40, promise(DATA[:20], 20)))
+    assert len(b"".join(given)) < 20
 
 
 def test_a_change_before_the_first_block_is_told_at_once(path: Path) -> None:

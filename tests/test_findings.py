@@ -13,7 +13,7 @@ from models import dense_document
 from models import write_model
 
 from flask_tfjs.models import listing
-from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.directory import ModelDirectory
 from flask_tfjs.models.findings import check_directory
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from conftest import MakeApp
@@ -22,12 +23,13 @@ from filesystem import tick
 from flask import Flask
 from flask.testing import FlaskClient
 from models import DENSE_BYTES
+from models import content_name
 from models import dense_document
 from models import write_model
 
 from flask_tfjs import ModelNotFound
 from flask_tfjs.models import files
-from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.directory import ModelDirectory
 from flask_tfjs.models.files import FileChanged
 from flask_tfjs.models.registry import register
 
@@ -361,22 +363,27 @@ def test_other_shards(answers: Answers, directory: Path) -> None:
     (directory / "model.json").write_text(json.dumps(document))
     assert answers.get(SHARD) == (404, b"")
     assert answers.get("/models/dense/b.bin") == (200, DENSE_BYTES[16:])
-    assert answers.json()["weightsManifest"][0]["paths"] == ["a.bin", "b.bin"]
+    assert answers.json()["weightsManifest"][0]["paths"] == [
+        content_name("a", DENSE_BYTES[:16]),
+        content_name("b", DENSE_BYTES[16:]),
+    ]
 
 
 def test_a_more_literal_name_appears(answers: Answers, directory: Path) -> None:
     document = dense_document("w%20x.bin")
     files = {"w x.bin": DENSE_BYTES}
     write_model(directory, document=document, shards=files)
-    assert answers.json()["weightsManifest"][0]["paths"] == ["w%20x.bin"]
+    names = [content_name(stem, DENSE_BYTES) for stem in ("w-x", "w-20x")]
+    assert answers.json()["weightsManifest"][0]["paths"] == names[:1]
     assert answers.get("/models/dense/w%20x.bin") == (200, DENSE_BYTES)
     tag = answers.tag(JSON)
     tick(directory)
     (directory / "w%20x.bin").write_bytes(DENSE_BYTES)
     # The same weights under another name: a client must learn it.
     assert answers.get(JSON, **{"If-None-Match": tag})[0] == 200
-    assert answers.json()["weightsManifest"][0]["paths"] == ["w%2520x.bin"]
-    assert answers.get("/models/dense/w%2520x.bin") == (200, DENSE_BYTES)
+    assert answers.json()["weightsManifest"][0]["paths"] == names[1:]
+    for name in ("w%2520x.bin", names[1]):
+        assert answers.get(f"/models/dense/{name}") == (200, DENSE_BYTES)
 
 
 def test_the_only_entry_moves(answers: Answers, directory: Path) -> None:
@@ -389,7 +396,8 @@ def test_the_only_entry_moves(answers: Answers, directory: Path) -> None:
     for url in urls:
         assert answers.get(url, **{"If-None-Match": tags[url]})[0] == 200
         (path,) = answers.json(url)["weightsManifest"][0]["paths"]
-        assert path.endswith("v2/weights.bin")
+        assert f"/{path}".endswith(f"/v2/{content_name('weights', DENSE_BYTES)}")
+        assert answers.get(urljoin(url, path)) == (200, DENSE_BYTES)
 
 
 def test_entries_come_and_go(answers: Answers, directory: Path) -> None:
@@ -540,15 +548,17 @@ def test_files_of_two_moments_make_no_model(
     document["weightsManifest"][0]["weights"] = [
         {"name": "w", "shape": [9], "dtype": "float32"}
     ]
+    written = json.dumps(document).encode()
     turns = iter(range(100))
 
     def open_late(self: files.OpenFile, path: str) -> None:
         if path.endswith(".bin") and next(turns) == 0:
             replace(shard, bytes(36))
-            replace(directory / "model.json", json.dumps(document).encode())
+            replace(directory / "model.json", written)
         opened(self, path)
 
     monkeypatch.setattr(files.OpenFile, "__init__", open_late)
+    document["weightsManifest"][0]["paths"] = [content_name("weights", bytes(36))]
     assert answers.json() == document
     assert answers.get(SHARD) == (200, bytes(36))
 

@@ -18,22 +18,24 @@ PACKAGE = Path(flask_tfjs.__file__).parent
 #: The rooms from the ground up; a room may import from those below it and from itself,
 #: rooms of one floor not from each other.
 FLOORS = [
-    ["errors"],
+    ["errors", "locks"],
     ["format", "http"],
     ["models"],
     ["config", "reports"],
     ["state"],
-    ["probe", "views"],
+    ["probe", "tags", "views"],
     ["cli", "blueprint"],
     ["__init__"],
 ]
 
 #: What may be imported from outside the standard library, and where.
 OUTSIDE = {
-    "flask": ["http/responses", "state", "probe", "views", "cli", "blueprint"],
+    "brotli": ["http/codings"],
+    "flask": ["http/responses", "state", "probe", "tags", "views", "cli", "blueprint"],
     "werkzeug": ["http/*", "blueprint"],
-    "markupsafe": ["blueprint"],
+    "markupsafe": ["tags"],
     "click": ["cli"],
+    "zstandard": ["http/codings"],
 }
 
 #: Flask's own keys, which are read where they are needed.

@@ -12,6 +12,7 @@ from flask import Blueprint
 from flask import Flask
 from flask.testing import FlaskClient
 from models import DENSE_BYTES
+from models import content_name
 from models import write_model
 
 from flask_tfjs import create_blueprint
@@ -190,7 +191,7 @@ def test_same_content_under_two_names(tmp_path: Path, one: Path) -> None:
     for name in ("a", "b", "a"):
         with client.get(f"/models/{name}") as r:
             paths = json.loads(r.data)["weightsManifest"][0]["paths"]
-            assert paths == [f"{name}/weights.bin"]
+            assert paths == [f"{name}/{content_name('weights', DENSE_BYTES)}"]
         assert weights(client, f"/models/{name}") == DENSE_BYTES
 
 
@@ -203,7 +204,7 @@ def test_one_directory_in_two_places_of_a_tree(tmp_path: Path) -> None:
     for entry in ("a/model.json", "b/c/model.json"):
         with client.get(f"/models/zoo/{entry}") as r:
             paths = json.loads(r.data)["weightsManifest"][0]["paths"]
-            assert paths == ["weights.bin"]
+            assert paths == [content_name("weights", DENSE_BYTES)]
         assert weights(client, f"/models/zoo/{entry}") == DENSE_BYTES
 
 

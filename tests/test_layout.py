@@ -26,11 +26,12 @@ from models import write_model
 from flask_tfjs import InvalidModel
 from flask_tfjs.format.layout import Layout
 from flask_tfjs.format.layout import Shard
-from flask_tfjs.format.layout import first_unread_byte
 from flask_tfjs.format.layout import lay_out
 from flask_tfjs.format.manifest import parse
+from flask_tfjs.format.repair import first_unread_byte
+from flask_tfjs.format.repair import refuse_zero_reads
 from flask_tfjs.models import delivery
-from flask_tfjs.models.catalogue import ModelDirectory
+from flask_tfjs.models.directory import ModelDirectory
 
 # For each group its shards.
 Files = Sequence[Sequence[bytes]]
@@ -53,7 +54,8 @@ def place(
     bare: bool = False,
     joined: Sequence[Joined] | None = None,
 ) -> Layout:
-    """Lay out *groups* of weight specs in *files*, named 0-0, 0-1, … 1-0, …"""
+    """Lay out *groups* of weight specs in *files*, named 0-0, 0-1, … 1-0, …, as they
+    are: nothing is mended."""
     manifest = [
         {"paths": [f"{g}-{i}" for i in range(len(row))], "weights": weights}
         for g, (weights, row) in enumerate(zip(groups, files, strict=True))
@@ -65,7 +67,10 @@ def place(
         [Shard(f"{g}-{i}", len(data)) for i, data in enumerate(row)]
         for g, row in enumerate(files)
     ]
-    return lay_out(model, shards, joined or [Joined(b"".join(row)) for row in files])
+    joined = joined or [Joined(b"".join(row)) for row in files]
+    layout = lay_out(model, shards, joined)
+    refuse_zero_reads(model, shards, layout)
+    return layout
 
 
 def refusal(groups: list[list[Any]], files: Files, *, bare: bool = False) -> str:
@@ -271,7 +276,7 @@ def test_a_last_shard_that_is_larger() -> None:
     assert refusal(groups, [zeros(4, 8)]) == (
         "0-1: is larger than the shards before it, and TensorFlow.js 4.5 and later "
         "would read weight 'bias' as zeros; cut the weights into shards of one size, "
-        "the last one not larger"
+        "the last one not larger, or let TFJS_REPAIR do so"
     )
     for sizes in ([12], [8, 4], [6, 6], [4, 4, 4], [3, 4, 5], [5, 3, 4], [8, 5]):
         assert len(place(groups, [zeros(*sizes)]).weights) == 2

@@ -26,6 +26,7 @@ from flask_tfjs.format.manifest import ModelJSON
 from flask_tfjs.format.manifest import parse
 from flask_tfjs.format.manifest import seems_a_model
 from flask_tfjs.format.manifest import with_paths
+from flask_tfjs.format.repair import mend_manifest
 from flask_tfjs.format.topology import describe
 
 GRAPH_TOPOLOGY = {
@@ -498,7 +499,7 @@ def test_any_sound_manifest(manifest: list[dict[str, Any]]) -> None:
             None if spec["dtype"] == "string" else reference.byte_size(spec, b"", 0)
         )
         assert weight.byte_length == expected
-    assert model.loadable_document() == model.document
+    assert mend_manifest(model) == (model.document, [])
 
 
 JSON_VALUES = st.recursive(
@@ -569,7 +570,7 @@ def test_any_slip_is_no_model_or_a_fault_or_harmless(document: Any) -> None:
         return
     describe(model)
     paths = [[f"new/{path}" for path in group.paths] for group in model.groups]
-    delivered = with_paths(model.loadable_document(), paths)
+    delivered = with_paths(mend_manifest(model)[0], paths)
     again = read_model(delivered)
     assert list(again.weights) == list(model.weights)
     if again.groups:
@@ -625,37 +626,54 @@ LAYERS_WITHOUT_WEIGHTS = {
 EMPTY_GROUP = {"paths": ["a.bin"], "weights": []}
 NO_MANIFEST = object()
 
-LOADABLE: dict[str, tuple[Any, Any, Any]] = {
-    "layers, none": (LAYERS_WITHOUT_WEIGHTS, NO_MANIFEST, NO_MANIFEST),
-    "layers, null": (LAYERS_WITHOUT_WEIGHTS, None, NO_MANIFEST),
-    "layers, empty": (LAYERS_WITHOUT_WEIGHTS, [], NO_MANIFEST),
-    "layers, empty group": (LAYERS_WITHOUT_WEIGHTS, [EMPTY_GROUP], NO_MANIFEST),
-    "layers to be initialized": (LAYERS_TOPOLOGY, [EMPTY_GROUP], NO_MANIFEST),
-    "graph, none": (GRAPH_TOPOLOGY, NO_MANIFEST, []),
-    "graph, null": (GRAPH_TOPOLOGY, None, []),
-    "graph, empty": (GRAPH_TOPOLOGY, [], []),
-    "graph, empty group": (GRAPH_TOPOLOGY, [EMPTY_GROUP], [EMPTY_GROUP]),
-    "graph, weights": (GRAPH_TOPOLOGY, [GROUP], [GROUP]),
-    "weights alone": (None, [GROUP], [GROUP]),
-    "nothing at all": (None, [], []),
+LEFT_OUT = "holds no weight, which loadLayersModel() refuses; it is left out"
+ADDED = "is missing, which loadGraphModel() refuses; an empty one is added"
+
+LOADABLE: dict[str, tuple[Any, Any, Any, list[str]]] = {
+    "layers, none": (LAYERS_WITHOUT_WEIGHTS, NO_MANIFEST, NO_MANIFEST, []),
+    "layers, null": (LAYERS_WITHOUT_WEIGHTS, None, NO_MANIFEST, []),
+    "layers, empty": (LAYERS_WITHOUT_WEIGHTS, [], NO_MANIFEST, [LEFT_OUT]),
+    "layers, empty group": (
+        LAYERS_WITHOUT_WEIGHTS,
+        [EMPTY_GROUP],
+        NO_MANIFEST,
+        [LEFT_OUT],
+    ),
+    "layers to be initialized": (
+        LAYERS_TOPOLOGY,
+        [EMPTY_GROUP],
+        NO_MANIFEST,
+        [LEFT_OUT],
+    ),
+    "graph, none": (GRAPH_TOPOLOGY, NO_MANIFEST, [], [ADDED]),
+    "graph, null": (GRAPH_TOPOLOGY, None, [], [ADDED]),
+    "graph, empty": (GRAPH_TOPOLOGY, [], [], []),
+    "graph, empty group": (GRAPH_TOPOLOGY, [EMPTY_GROUP], [EMPTY_GROUP], []),
+    "graph, weights": (GRAPH_TOPOLOGY, [GROUP], [GROUP], []),
+    "weights alone": (None, [GROUP], [GROUP], []),
+    "nothing at all": (None, [], [], []),
 }
 
 
 @pytest.mark.parametrize(
-    "topology, manifest, delivered", LOADABLE.values(), ids=LOADABLE
+    "topology, manifest, delivered, mended", LOADABLE.values(), ids=LOADABLE
 )
 def test_loadable_documents(
-    topology: Any, manifest: Any, delivered: Any, client: Function
+    topology: Any, manifest: Any, delivered: Any, mended: list[str], client: Function
 ) -> None:
     document = {"modelTopology": topology, "note": 1}
     if manifest is not NO_MANIFEST:
         document["weightsManifest"] = manifest
     model = read_model(document)
-    loadable = model.loadable_document()
-    assert loadable.pop("weightsManifest", NO_MANIFEST) == delivered
-    assert loadable == {"modelTopology": topology, "note": 1}
+    loadable, repairs = mend_manifest(model)
+    assert [(r.where, r.message) for r in repairs] == [
+        ("weightsManifest", message) for message in mended
+    ]
+    assert loadable.get("weightsManifest", NO_MANIFEST) == delivered
+    others = {key: loadable[key] for key in loadable if key != "weightsManifest"}
+    assert others == {"modelTopology": topology, "note": 1}
     shard = base64.b64encode(struct.pack("<2i", 1, 2)).decode()
-    job = {"document": model.loadable_document(), "kind": model.kind, "shard": shard}
+    job = {"document": loadable, "kind": model.kind, "shard": shard}
     assert client(job) == "loaded"
 
 

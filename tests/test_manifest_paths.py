@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from javascript import Function
 from javascript import javascript
 from models import DENSE_BYTES
+from models import content_name
 from models import dense_document
 from models import write_model
 
@@ -265,10 +267,15 @@ def test_a_client_finds_the_file(
     # What tfjs does: all before the last slash, then the path, then the query.
     before, _, query = url.partition("?")
     folder = before[: before.rindex("/") + 1]
-    with client.get(urljoin(folder, delivered) + f"?{query}") as response:
-        assert response.status_code == 200
-        assert response.data == DENSE_BYTES
-        assert response.mimetype == "application/octet-stream"
+    # Who has the manifest as it lies on disk asks for the file itself.
+    own = quote(posixpath.join(posixpath.dirname(entry), file or path))
+    for asked in (urljoin(folder, delivered), f"/models/m/{own}"):
+        with client.get(f"{asked}?{query}") as response:
+            assert response.status_code == 200
+            assert response.data == DENSE_BYTES
+            assert response.mimetype == "application/octet-stream"
+    # Nothing in the name that a client, a proxy or a file system may read otherwise.
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", delivered.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("path, sentence", REFUSED.items(), ids=ascii)
@@ -344,7 +351,11 @@ def test_every_path_of_every_group_is_rewritten(
     shards["sub/d.bin"] = DENSE_BYTES[24:]
     write_model(tmp_path / "m", entry="x/m.json", document=document, shards=shards)
     client = make_app(TFJS_MODELS={"m": tmp_path / "m"}).test_client()
-    names = ["a%20b.bin", "c.bin", "sub/d.bin"]
+    names = [
+        content_name("a-b", DENSE_BYTES[:12]),
+        content_name("c", DENSE_BYTES[12:24]),
+        content_name("d", DENSE_BYTES[24:]),
+    ]
     for url, prefix in (
         ("/models/m/x/m.json", ""),
         ("/models/m/model.json", "x/"),

@@ -11,19 +11,19 @@ import hashlib
 import importlib
 import json
 import os
-import sys
 import typing as t
-import zlib
 from pathlib import Path
 
 import pytest
 from conftest import grow_old
+from decoding import DECODE
 from flask import Flask
 from flask import Response
 from flask import abort
 from flask import redirect
 from flask.testing import FlaskClient
 from models import DENSE_BYTES
+from models import content_name
 from models import dense_document
 from models import write_model
 from servers import module_found
@@ -33,6 +33,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response as WSGIResponse
 
 from flask_tfjs import tfjs_bp
+from flask_tfjs.http import codings
 
 Step = cabc.Callable[[Flask], object]
 Headers = dict[str, str]
@@ -40,6 +41,8 @@ Headers = dict[str, str]
 JSON_URL = "/models/dense/model.json"
 BARE_URL = "/models/dense"
 SHARD_URL = "/models/dense/weights.bin"
+SHARD = content_name("weights", DENSE_BYTES)
+HASHED_URL = f"/models/dense/{SHARD}"
 ASSET_URL = "/models/dense/labels.txt"
 JSON_ASSET_URL = "/models/dense/metadata.json"
 
@@ -179,18 +182,22 @@ Make = cabc.Callable[..., Flask]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """``make(step, …)``: an app made in these steps, one of which is `ours`."""
+    """``make(step, …)``: an app made in these steps, one of which is `ours`; with
+    ``extra=False`` the packages behind br and zstd are not there for us."""
     models = tmp_path_factory.mktemp("models")
     write_model(models / "dense", document=DOCUMENT)
     (models / "dense" / "labels.txt").write_bytes(LABELS)
     (models / "dense" / "metadata.json").write_bytes(METADATA)
 
-    def make(*steps: Step, **config: t.Any) -> Flask:
+    def make(*steps: Step, extra: bool = True, **config: t.Any) -> Flask:
         app = Flask(__name__, instance_path=str(models / "instance"))
         app.config.update(TESTING=True, TFJS_MODELS={"dense": models / "dense"})
         app.config.update(config)
-        for step in steps:
-            step(app)
+        with pytest.MonkeyPatch.context() as patch:
+            if not extra:
+                patch.setattr(codings, "_can_make", lambda coding: coding == "gzip")
+            for step in steps:
+                step(app)
         grow_old(app)
         return app
 
@@ -202,29 +209,14 @@ def neighbours(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["extra", "gzip-alone"])
+def extra(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def client(neighbours: str, make: Make) -> FlaskClient:
-    return make(*NEIGHBOURS[neighbours]).test_client()
-
-
-def unzstd(data: bytes) -> bytes:
-    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-    decoded: bytes = importlib.import_module(name).decompress(data)
-    return decoded
-
-
-def unbrotli(data: bytes) -> bytes:
-    decoded: bytes = importlib.import_module("brotli").decompress(data)
-    return decoded
-
-
-DECODE: dict[str | None, cabc.Callable[[bytes], bytes]] = {
-    None: lambda data: data,
-    "gzip": gzip.decompress,
-    "deflate": zlib.decompress,
-    "br": unbrotli,
-    "zstd": unzstd,
-}
+def client(neighbours: str, extra: bool, make: Make) -> FlaskClient:
+    return make(*NEIGHBOURS[neighbours], extra=extra).test_client()
 
 
 def repr_digest(body: bytes) -> str:
@@ -258,18 +250,29 @@ def plain_text(client: FlaskClient, url: str) -> bytes:
     ],
 )
 def test_layers_that_encode_are_at_work(make: Make, name: str, coding: str) -> None:
-    client = make(*NEIGHBOURS[name]).test_client()
+    client = make(*NEIGHBOURS[name], extra=False).test_client()
     for url in (JSON_URL, ASSET_URL):
         with client.get(url, headers=accepting("br, zstd, deflate")) as r:
             assert r.headers["Content-Encoding"] == coding
 
 
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+def test_what_we_encoded_is_not_encoded_anew(make: Make, neighbours: str) -> None:
+    client = make(*NEIGHBOURS[neighbours]).test_client()
+    ours = client.application.extensions["tfjs"]["tfjs"].codings
+    for coding in ours:
+        with client.get(JSON_URL, headers=accepting(coding)) as r:
+            assert r.headers["Content-Encoding"] == coding
+            assert r.headers["ETag"].endswith(f'-{coding}"')
+            assert r.headers["Repr-Digest"] == repr_digest(r.data)
+
+
 @pytest.mark.parametrize("url", [JSON_URL, BARE_URL])
 def test_json_decodes_to_the_model_also_after_head(
-    make: Make, neighbours: str, url: str
+    make: Make, neighbours: str, extra: bool, url: str
 ) -> None:
-    path = "dense/weights.bin" if url == BARE_URL else "weights.bin"
-    client = make(*NEIGHBOURS[neighbours]).test_client()
+    path = f"dense/{SHARD}" if url == BARE_URL else SHARD
+    client = make(*NEIGHBOURS[neighbours], extra=extra).test_client()
     for accept in ACCEPTED:
         client.head(url, headers=accepting(accept)).close()
         with client.get(url, headers=accepting(accept)) as r:
@@ -311,14 +314,15 @@ def test_text_is_never_sent_in_part(client: FlaskClient, url: str) -> None:
                 assert DECODE[r.headers.get("Content-Encoding")](r.data) == whole
 
 
-@pytest.mark.parametrize("url", [JSON_URL, BARE_URL, SHARD_URL])
+@pytest.mark.parametrize("url", [JSON_URL, BARE_URL, SHARD_URL, HASHED_URL])
 def test_tag_is_answered_with_304(
     client: FlaskClient, neighbours: str, url: str
 ) -> None:
+    ours = client.application.extensions["tfjs"]["tfjs"].codings
     for accept in ACCEPTED:
         with client.get(url, headers=accepting(accept)) as r:
             tag, coding = r.headers["ETag"], r.headers.get("Content-Encoding")
-        if coding not in (None, "gzip") and neighbours in NEVER_304:
+        if coding not in (None, *ours) and neighbours in NEVER_304:
             continue
         with client.get(url, headers=accepting(accept, If_None_Match=tag)) as r:
             assert (r.status_code, r.data) == (304, b"")
@@ -326,7 +330,7 @@ def test_tag_is_answered_with_304(
             assert "Content-Length" not in r.headers
 
 
-@pytest.mark.parametrize("url", [JSON_URL, BARE_URL, SHARD_URL, ASSET_URL])
+@pytest.mark.parametrize("url", [JSON_URL, BARE_URL, SHARD_URL, HASHED_URL, ASSET_URL])
 def test_head_is_get_without_the_body(client: FlaskClient, url: str) -> None:
     for accept in ACCEPTED:
         with client.head(url, headers=accepting(accept)) as head:
@@ -339,16 +343,21 @@ def test_head_is_get_without_the_body(client: FlaskClient, url: str) -> None:
             assert dict(head.headers) == dict(r.headers)
 
 
-def test_shard_is_byte_exact(client: FlaskClient) -> None:
+@pytest.mark.parametrize(
+    "url, cached",
+    [(SHARD_URL, "no-cache"), (HASHED_URL, "max-age=31536000, immutable")],
+)
+def test_shard_is_byte_exact(client: FlaskClient, url: str, cached: str) -> None:
     for accept in ACCEPTED:
-        with client.get(SHARD_URL, headers=accepting(accept)) as r:
+        with client.get(url, headers=accepting(accept)) as r:
+            assert r.headers["Cache-Control"] == cached
             assert (r.status_code, r.data) == (200, DENSE_BYTES)
             assert r.headers["Content-Length"] == str(len(DENSE_BYTES))
             assert r.headers["Repr-Digest"] == repr_digest(DENSE_BYTES)
             assert r.headers["Content-Type"] == "application/octet-stream"
             assert "Content-Encoding" not in r.headers
         headers = accepting(accept, Range="bytes=4-7")
-        with client.get(SHARD_URL, headers=headers) as r:
+        with client.get(url, headers=headers) as r:
             assert (r.status_code, r.data) == (206, DENSE_BYTES[4:8])
             assert r.headers["Content-Length"] == "4"
             assert r.headers["Content-Range"] == f"bytes 4-7/{len(DENSE_BYTES)}"
@@ -370,9 +379,16 @@ def test_asset_decodes_to_the_file(client: FlaskClient, url: str, body: bytes) -
     [
         ("GET", "/models/dense/missing.bin", {}, 404),
         ("GET", "/models/unknown/weights.bin", {}, 404),
-        ("POST", SHARD_URL, {}, 405),
-        ("GET", SHARD_URL, {"If-Match": '"x"'}, 412),
-        ("GET", SHARD_URL, {"Range": "bytes=999-"}, 416),
+        ("GET", f"/models/dense/weights.{'0' * 32}.bin", {}, 404),
+        *(
+            wrong
+            for url in (SHARD_URL, HASHED_URL)
+            for wrong in (
+                ("POST", url, {}, 405),
+                ("GET", url, {"If-Match": '"x"'}, 412),
+                ("GET", url, {"Range": "bytes=999-"}, 416),
+            )
+        ),
     ],
 )
 def test_errors_are_no_weights(
@@ -412,7 +428,7 @@ def test_preflight_is_ours(client: FlaskClient) -> None:
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="open files are counted in /proc")
 def test_layers_that_wrap_bodies_leave_no_file_open(client: FlaskClient) -> None:
-    urls = (ASSET_URL, JSON_ASSET_URL, SHARD_URL)
+    urls = (ASSET_URL, JSON_ASSET_URL, SHARD_URL, HASHED_URL)
     gc.collect()
     before = len(os.listdir(FILES))
     for accept in ACCEPTED:
@@ -489,9 +505,10 @@ def test_hook_that_refuses(
     app.config.update(TESTING=False, PROPAGATE_EXCEPTIONS=False)
     client = app.test_client()
     headers = accepting("br, gzip", Origin="https://other.example")
-    for url in (SHARD_URL, "/models/dense/missing.bin"):
+    for url in (SHARD_URL, HASHED_URL, "/models/dense/missing.bin"):
         with client.get(url, headers=headers) as r:
             assert (r.status_code, r.data) == (status, b"")
+            assert "immutable" not in r.headers.get("Cache-Control", "")
             assert r.headers["Content-Length"] == "0"
             assert "Content-Encoding" not in r.headers
             assert len(r.headers.getlist("Access-Control-Allow-Origin")) == 1

@@ -402,6 +402,9 @@ def test_strange_names_load_by_the_rewritten_path(
     for url in ("/models/odd", "/models/odd/", f"/models/odd/{quote(entry)}"):
         assert load(client, url) == DENSE_BYTES
         assert load(client, f"{url}?v=1") == DENSE_BYTES
+    own = quote(f"{entry.rpartition('/')[0]}/{name}".lstrip("/"))
+    with client.get(f"/models/odd/{own}") as r:
+        assert (r.status_code, r.data) == (200, DENSE_BYTES)
 
 
 NAMES = st.text(
@@ -412,7 +415,11 @@ NAMES = st.text(
     ),
     min_size=1,
     max_size=40,
-).filter(lambda name: not name.startswith(".") and len(name.encode()) < 250)
+).filter(
+    lambda name: (
+        not name.startswith(".") and len(name.encode()) < 250 and name != "model.json"
+    )
+)
 
 
 @given(name=NAMES)
@@ -427,6 +434,8 @@ def test_any_name_loads_by_the_rewritten_path(
     directory = write_model(tmp_path / "any", shards={name: DENSE_BYTES})
     client = make_app(TFJS_MODELS={"any": directory}).test_client()
     assert load(client, "/models/any") == DENSE_BYTES
+    with client.get(f"/models/any/{quote(name)}") as r:
+        assert (r.status_code, r.data) == (200, DENSE_BYTES)
     (directory / name).unlink()
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from models import content_name
 from reference import Model
 from servers import HOST
 from servers import SERVERS
@@ -33,6 +34,7 @@ SHARD = "group1-shard1of1.bin"
 SIZE = 3_000_001  # not a multiple of any block
 LARGE = 32 * 1024 * 1024  # more than sockets and servers buffer
 OLD, NEW = b"\x00", b"\x01"
+DATA = np.random.default_rng(7).integers(0, 2, SIZE, np.uint8).tobytes()
 
 Headers = dict[str, str]
 
@@ -86,6 +88,9 @@ CHANGES = [
 # What is younger than two seconds may be written to without a trace in its times.
 AGES = ["settled", "young"]
 
+# By its own name, and by that of its content, which means these bytes for ever.
+NAMES = {"own": SHARD, "hashed": content_name("group1-shard1of1", OLD * LARGE)}
+
 
 @dataclass(frozen=True)
 class Served:
@@ -102,13 +107,15 @@ def served(
 ) -> cabc.Iterator[Served]:
     """A server of a model, of a broken one, and of large ones that change."""
     directory = tmp_path_factory.mktemp(request.param)
-    data = np.random.default_rng(7).integers(0, 2, SIZE, np.uint8).tobytes()
     models = {
-        "bytes": bytes_model(directory / "bytes", data),
-        "broken": bytes_model(directory / "broken", data[:1000]),
+        "bytes": bytes_model(directory / "bytes", DATA),
+        "broken": bytes_model(directory / "broken", DATA[:1000]),
     }
     (models["broken"].directory / SHARD).unlink()
-    large = [f"{age}-{change}" for age in AGES for change in CHANGES] + ["left"]
+    large = [
+        *(f"{a}-{c}-{name}" for a in AGES for c in CHANGES for name in NAMES),
+        "left",
+    ]
     for name in large:
         models[name] = bytes_model(directory / name, OLD * LARGE)
     config = {"TFJS_MODELS": {name: str(m.directory) for name, m in models.items()}}
@@ -211,8 +218,14 @@ def etag_of(wire: Wire, target: str) -> str:
 
 JSON_URL = "/models/bytes/model.json"
 SHARD_URL = f"/models/bytes/{SHARD}"
-URLS = [JSON_URL, SHARD_URL, "/models/bytes", "/models/bytes/"]
-MISSING = ["/models/bytes/no.bin", "/models/no/no.bin"]
+HASHED_URL = f"/models/bytes/{content_name('group1-shard1of1', DATA)}"
+SHARD_URLS = [SHARD_URL, HASHED_URL]
+URLS = [JSON_URL, *SHARD_URLS, "/models/bytes", "/models/bytes/"]
+MISSING = [
+    "/models/bytes/no.bin",
+    "/models/no/no.bin",
+    f"/models/bytes/{content_name('group1-shard1of1', OLD)}",
+]
 MISSING_JSON = ["/models/bytes/no.json", "/models/no", "/models/no/model.json"]
 
 
@@ -238,10 +251,17 @@ def lasting(headers: http.client.HTTPMessage) -> list[tuple[str, str]]:
     )
 
 
-def test_shard_is_the_file(wire: Wire, served: Served) -> None:
-    answer = wire.exchange("GET", SHARD_URL, {})
+@pytest.mark.parametrize(
+    "target, cached",
+    [(SHARD_URL, "no-cache"), (HASHED_URL, "max-age=31536000, immutable")],
+)
+def test_shard_is_the_file(
+    wire: Wire, served: Served, target: str, cached: str
+) -> None:
+    answer = wire.exchange("GET", target, {})
     assert answer.body == served.file("bytes").read_bytes()
     assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Cache-Control"] == cached
 
 
 METHODS = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "BREW", "M-SEARCH"]
@@ -292,16 +312,19 @@ def test_answers_in_step(wire: Wire, served: Served) -> None:
     tag = etag_of(wire, SHARD_URL)
     json_tag = etag_of(wire, JSON_URL)
     broken = "/models/broken/model.json"
-    # Range belongs to GET alone.
-    parts: list[tuple[str, Headers, int]] = [
-        (SHARD_URL, {"Range": "bytes=10-19"}, 206),
-        (SHARD_URL, {"Range": f"bytes={SIZE}-"}, 416),
-    ]
     steps: list[tuple[str, Headers, int]] = [
-        *parts,
-        (SHARD_URL, {"If-None-Match": tag}, 304),
+        *(
+            step
+            for target in SHARD_URLS
+            for step in (
+                # Range belongs to GET alone.
+                (target, {"Range": "bytes=10-19"}, 206),
+                (target, {"Range": f"bytes={SIZE}-"}, 416),
+                (target, {"If-None-Match": tag}, 304),
+                (target, {"If-Match": '"other"'}, 412),
+            )
+        ),
         (JSON_URL, {"If-None-Match": json_tag}, 304),
-        (SHARD_URL, {"If-Match": '"other"'}, 412),
         (JSON_URL, {"If-Match": '"other"'}, 412),
         *((target, {}, 404) for target in [*MISSING, *MISSING_JSON]),
         (broken, {}, 500),
@@ -323,10 +346,11 @@ def test_answers_in_step(wire: Wire, served: Served) -> None:
 # Parts of a file
 
 
-def test_parallel_ranges(served: Served) -> None:
+@pytest.mark.parametrize("target", SHARD_URLS)
+def test_parallel_ranges(served: Served, target: str) -> None:
     data = served.file("bytes").read_bytes()
     with Wire(served.server) as wire:
-        tag = etag_of(wire, SHARD_URL)
+        tag = etag_of(wire, target)
     step = SIZE // 16 + 1
     spans = [(start, min(start + step, SIZE)) for start in range(0, SIZE, step)]
 
@@ -334,7 +358,7 @@ def test_parallel_ranges(served: Served) -> None:
         start, stop = span
         with contextlib.closing(served.server.http()) as connection:
             headers = {"Range": f"bytes={start}-{stop - 1}", "If-Range": tag}
-            connection.request("GET", SHARD_URL, headers=headers)
+            connection.request("GET", target, headers=headers)
             response = connection.getresponse()
             assert response.status == 206
             span_line = f"bytes {start}-{stop - 1}/{SIZE}"
@@ -421,20 +445,23 @@ def read_what_comes(stream: t.BinaryIO) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.parametrize("called", NAMES)
 @pytest.mark.parametrize("age", AGES)
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_change_during_download(served: Served, change: Change, age: str) -> None:
+def test_change_during_download(
+    served: Served, change: Change, age: str, called: str
+) -> None:
     """A transfer of the announced length is one content whole; any other is cut
     short, which every client notices.
     """
-    name = f"{age}-{change}"
+    name = f"{age}-{change}-{called}"
     path = served.file(name)
     if age == "young":
         path.write_bytes(OLD * LARGE)
     wait_for_file(served, name)
 
     with slow_connection(served.server) as sock:
-        target = f"/models/{name}/{SHARD}"
+        target = f"/models/{name}/{NAMES[called]}"
         length, stream = start_download(sock, served.server, target)
         with stream:
             assert length == LARGE
@@ -487,8 +514,7 @@ def test_among_other_extensions(kind: str, tmp_path: Path) -> None:
     """Flask-CORS, Flask-Compress, error pages and hooks of the app change nothing
     that a client depends on.
     """
-    data = np.random.default_rng(7).integers(0, 2, SIZE, np.uint8).tobytes()
-    model = bytes_model(tmp_path / "bytes", data)
+    model = bytes_model(tmp_path / "bytes", DATA)
     config = {"TFJS_MODELS": {"bytes": str(model.directory)}}
     with (
         serve(
@@ -497,14 +523,14 @@ def test_among_other_extensions(kind: str, tmp_path: Path) -> None:
         Wire(server) as wire,
     ):
         headers = {"Origin": "https://example.org", "Accept-Encoding": "gzip"}
-        for target in (JSON_URL, SHARD_URL, *MISSING, *MISSING_JSON):
+        for target in (JSON_URL, *SHARD_URLS, *MISSING, *MISSING_JSON):
             answers = [wire.exchange(m, target, headers) for m in ("GET", "HEAD")]
             for answer in answers:
                 allowed = answer.headers.get_all("Access-Control-Allow-Origin")
                 assert allowed == ["*"], target
             assert answers[0].headers["X-Stamped"] == "yes"
-            if target == SHARD_URL:
-                assert answers[0].body == data
+            if target in SHARD_URLS:
+                assert answers[0].body == DATA
             elif target in MISSING:
                 assert answers[0].body == b""
             elif target in MISSING_JSON:

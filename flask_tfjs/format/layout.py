@@ -63,8 +63,8 @@ def lay_out(
     :param shards: for each group its shards, in the order of ``paths``.
     :param group_bytes: for each group its joined bytes; read for string weights only.
     :raises InvalidModel: the shards of a group are shorter than its weights; they are
-        longer and another group follows, which the client would then read shifted; a
-        string weight runs over the end; or tfjs 4.5 and later would read zeros.
+        longer and another group follows, which the client would then read shifted; or
+        a string weight runs over the end.
     """
     placed: list[PlacedWeight] = []
     offset = surplus = 0
@@ -75,23 +75,19 @@ def lay_out(
     for index, group in enumerate(model.groups):
         size = sum(shard.size for shard in shards[index])
         ends = _weight_ends(group, group_bytes[index], size)
-        first, start = len(placed), offset
+        start = offset
         for weight, end in zip(group.weights, ends, strict=True):
             placed.append(PlacedWeight(weight, start, offset + end))
             start = offset + end
         needed = start - offset
         surplus += _surplus(group, shards[index], size, needed)
-        if model.is_list:
-            _refuse_zero_reads(placed[first:], shards[index], offset)
-        elif surplus and index < last:
+        if surplus and index < last and not model.is_list:
             raise InvalidModel(
                 f"the shards have {size} bytes, the weights need {needed}: the "
                 f"{surplus} too many would shift every weight of the groups after it",
                 f"{group.where}.paths",
             )
         offset += size
-    if not model.is_list:
-        _refuse_zero_reads(placed, [shard for row in shards for shard in row], 0)
     return Layout(tuple(placed), surplus)
 
 
@@ -148,38 +144,3 @@ def _surplus(
         f"one that is short ({sizes}{', …' if len(shards) > 8 else ''})",
         f"{group.where}.paths",
     )
-
-
-def _refuse_zero_reads(
-    weights: Sequence[PlacedWeight], shards: Sequence[Shard], offset: int
-) -> None:
-    """*weights* lie in *shards*, the first of which begins at *offset*."""
-    first_lost = first_unread_byte([shard.size for shard in shards])
-    if first_lost is None:
-        return
-    for weight in weights:
-        # Of a string weight the client looks up each element, not only its start.
-        seen_at = weight.end - 1 if weight.spec.dtype == "string" else weight.start
-        if weight.end > weight.start and seen_at >= offset + first_lost:
-            raise InvalidModel(
-                "is larger than the shards before it, and TensorFlow.js 4.5 and later "
-                f"would read weight {shown(weight.spec.name)} as zeros; cut the "
-                "weights into shards of one size, the last one not larger",
-                shards[-1].name,
-            )
-
-
-def first_unread_byte(sizes: Sequence[int]) -> int | None:
-    """The first byte at which tfjs >= 4.5 loses a weight that starts there, or
-    ``None``.
-
-    ``CompositeArrayBuffer`` takes the size of the first shard for the size of all when
-    all but the last agree, and divides by it to find a shard; beyond the last index it
-    reads nothing and leaves zeros (tfjs-core ``src/io/composite_array_buffer.ts``).
-
-    :param sizes: bytes of each shard that the client joins: those of all groups in one
-        row, or those of one group of a bare list.
-    """
-    if len(sizes) < 2 or any(size != sizes[0] for size in sizes[:-1]):
-        return None
-    return len(sizes) * sizes[0] if sizes[-1] > sizes[0] else None

@@ -93,19 +93,6 @@ class ModelJSON:
         the shards of one group, where the loaders of models join all."""
         return isinstance(self.document, list)
 
-    def loadable_document(self) -> Any:
-        """The document as clients read it: a layers model without weights loses its
-        manifest, and a graph model gets an empty one where it has none.
-        ``loadLayersModel`` refuses the one (tfjs-layers ``src/models.ts``),
-        ``loadGraphModel`` the other (``graph_model.ts``, ``loadSync``)."""
-        if self.is_list:
-            return self.document
-        document = dict(self.document)
-        manifest = document.pop("weightsManifest", None) or []
-        if self.kind != "layers-model" or any(True for _ in self.weights):
-            document["weightsManifest"] = manifest
-        return document
-
 
 def shown(value: Any) -> str:
     """A value of a JSON as messages show it: anything of any length may stand there."""

@@ -17,6 +17,11 @@ from ..errors import InvalidModel
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
+# The part of a content-addressed name that tells people which shard it was.
+_MAX_STEM = 100
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
+_CONTENT_NAME = re.compile(r"(?:.*/)?([^/]*)\.[0-9a-f]{32}\.bin", re.DOTALL)
+
 
 def file_names(directory: str, path: str, where: str) -> tuple[str, ...]:
     """The files that *path* may mean, most literal first, relative to the model's root.
@@ -39,6 +44,26 @@ def file_names(directory: str, path: str, where: str) -> tuple[str, ...]:
     if not names:
         raise faults[0]
     return tuple(names)
+
+
+def stem(name: str) -> str:
+    """What a content-addressed name keeps of the file *name*."""
+    base = posixpath.basename(name).removesuffix(".bin")
+    return _UNUSUAL.sub("-", base).lstrip(".-")[:_MAX_STEM] or "shard"
+
+
+def content_name(name: str, sha256: bytes) -> str:
+    """The name by content of the file *name*, or of a slice of it.
+
+    :param sha256: the digest of its bytes.
+    """
+    return f"{stem(name)}.{sha256.hex()[:32]}.bin"
+
+
+def content_stem(name: str) -> str | None:
+    """The stem of a name that looks as :func:`content_name` makes it."""
+    found = _CONTENT_NAME.fullmatch(name)
+    return found and found[1]
 
 
 def relative_url(directory: str, name: str) -> str:

@@ -11,11 +11,18 @@ from collections.abc import Callable
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from ..locks import KeyedLocks
 from . import media_types
 from .codings import IDENTITY
 from .codings import encode
 
 Header = tuple[str, str]
+
+#: Fresh for a year, the longest that caches are asked for, and never to be asked about
+#: (RFC 8246).
+IMMUTABLE = "max-age=31536000, immutable"
+
+_VARY = ("Vary", "Accept-Encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ def json_representation(
         length=len(body),
         headers=(
             *_validators(etag, f"max-age={max_age}" if max_age else "no-cache"),
-            ("Vary", "Accept-Encoding"),
+            _VARY,
         ),
         content_headers=(
             *_content(media_types.JSON, hashlib.sha256(body).digest()),
@@ -69,24 +76,72 @@ def json_representation(
     )
 
 
-def file_representation(sha256: bytes, length: int, media_type: str) -> Representation:
-    """A file under its own name.
+def file_representation(
+    sha256: bytes,
+    length: int,
+    media_type: str,
+    *,
+    immutable: bool = False,
+    varies: bool = False,
+) -> Representation:
+    """A file, or a part of one.
 
     :param sha256: the digest of its content, 32 bytes.
     :param length: its size in bytes.
+    :param immutable: whether its URL means these bytes for ever.
+    :param varies: whether there is an encoded representation too.
     """
-    etag = sha256.hex()[:32]
     # A part of a text is of no use to anyone, and a layer that encodes a 206 makes
     # it wrong.
     ranges = not media_types.is_text(media_type)
+    return _of_file(
+        etag=sha256.hex()[:32],
+        length=length,
+        content=_content(media_type, sha256),
+        immutable=immutable,
+        varies=varies,
+        ranges=ranges,
+    )
+
+
+def encoded_representation(
+    sha256: bytes, coding: str, encoded: bytes, length: int, *, immutable: bool
+) -> Representation:
+    """A shard that was encoded before.
+
+    :param sha256: the digest of its content, 32 bytes.
+    :param encoded: the digest of the encoded bytes. They are part of the tag, since
+        another machine's encoder may make others of the same content.
+    :param length: the number of encoded bytes.
+    """
+    return _of_file(
+        etag=f"{sha256.hex()[:32]}.{encoded.hex()[:8]}-{coding}",
+        length=length,
+        content=(
+            *_content(media_types.OCTETS, encoded),
+            ("Content-Encoding", coding),
+        ),
+        immutable=immutable,
+        varies=True,
+        ranges=True,
+    )
+
+
+def _of_file(
+    *,
+    etag: str,
+    length: int,
+    content: tuple[Header, ...],
+    immutable: bool,
+    varies: bool,
+    ranges: bool,
+) -> Representation:
+    headers = _validators(etag, IMMUTABLE if immutable else "no-cache")
     return Representation(
         etag=etag,
         length=length,
-        headers=_validators(etag, "no-cache"),
-        content_headers=(
-            *_content(media_type, sha256),
-            ("Accept-Ranges", "bytes" if ranges else "none"),
-        ),
+        headers=(*headers, _VARY) if varies else headers,
+        content_headers=(*content, ("Accept-Ranges", "bytes" if ranges else "none")),
         ranges=ranges,
     )
 
@@ -115,30 +170,28 @@ class Representations:
         self._bytes = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, Representation] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._making = KeyedLocks()
 
     def get(self, key: Hashable, make: Callable[[], Representation]) -> Representation:
         """The representation kept under *key*, made by *make* where there is none."""
+        kept = self._get(key)
+        if kept is None:
+            with self._making.hold(key):  # one maker for each key
+                kept = self._get(key)
+                if kept is None:
+                    kept = make()
+                    self._keep(key, kept)
+        return kept
+
+    def _get(self, key: Hashable) -> Representation | None:
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None:
                 self._kept.move_to_end(key)
-                return kept
-            making = self._making.setdefault(key, threading.Lock())
-        with making:  # one maker for each, and nobody waits for another's
-            with self._lock:
-                kept = self._kept.get(key)
-            if kept is None:
-                kept = make()
-                self._keep(key, kept)
-        return kept
+            return kept
 
     def _keep(self, key: Hashable, made: Representation) -> None:
         with self._lock:
-            self._making.pop(key, None)
-            # One that was forgotten meanwhile may have been made twice.
-            twin = self._kept.pop(key, None)
-            self._bytes -= twin.length if twin is not None else 0
             self._kept[key] = made
             self._bytes += made.length
             while self._bytes > self._max_bytes and len(self._kept) > 1:

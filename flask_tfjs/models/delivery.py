@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from types import MappingProxyType
+from typing import Any
 from typing import NamedTuple
 
 from ..errors import InvalidModel
@@ -22,8 +23,16 @@ from ..format.manifest import ModelJSON
 from ..format.manifest import parse
 from ..format.manifest import seems_a_model
 from ..format.manifest import with_paths
+from ..format.paths import content_name
 from ..format.paths import file_names
 from ..format.paths import relative_url
+from ..format.repair import Cuts
+from ..format.repair import Repair
+from ..format.repair import Slice
+from ..format.repair import mend_manifest
+from ..format.repair import recut
+from ..format.repair import refuse_zero_reads
+from ..format.repair import whole
 from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
@@ -31,18 +40,31 @@ from .files import Identity
 from .files import OpenFile
 from .files import Root
 from .files import identify
+from .quiet import unrest_ns
 
 # Part of a model's digest: raise it whenever one model's JSON is written differently,
 # or clients would keep the old text under the same tag.
-_JSON_VERSION = b"flask-tfjs json 1"
+_JSON_VERSION = b"flask-tfjs json 2"
 
 # A Git LFS pointer has about 130 bytes.
 _POINTER_SIZE = 1024
 
 _WINDOW_SIZE = 64 * 1024
-_ATTEMPTS = 3
+
+# After a change was seen; the next look tells how long to wait.
+_AGAIN_NS = 50_000_000
 
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
+
+
+class Piece(NamedTuple):
+    """A shard or a slice of one.
+
+    :ivar file: the name of the file, relative to the model's root.
+    """
+
+    file: str
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +74,14 @@ class Delivery:
     :ivar entry: the JSON's name relative to the model's root.
     :ivar digest: 32 hex digits over the JSON and the content of its shards.
     :ivar files: digest of each shard, by its name relative to the root.
+    :ivar pieces: what the JSON names: a shard or a slice of one, by the name of its
+        content, beside the JSON and so relative to the root too.
     """
 
     entry: str
     digest: str
     files: Mapping[str, Digest]
+    pieces: Mapping[str, Piece]
     _paths: tuple[tuple[str, ...], ...]
     _packed: bytes = field(repr=False)
 
@@ -67,11 +92,12 @@ class Delivery:
         :param prefix: put before each path, already escaped.
         """
         document = json.loads(zlib.decompress(self._packed))
-        paths = [
-            [prefix + relative_url(directory, name) for name in group]
-            for group in self._paths
-        ]
+        paths = [[prefix + path for path in group] for group in self.paths(directory)]
         return strict_json.dumps(with_paths(document, paths))
+
+    def paths(self, directory: str) -> list[list[str]]:
+        """For each group the URLs of its pieces, relative to that of *directory*."""
+        return [[relative_url(directory, n) for n in group] for group in self._paths]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +125,17 @@ class Examination:
     """A model whose shards exist and add up.
 
     :ivar shards: for each group its shards, in the order of ``paths``.
+    :ivar cuts: for each group what is served in their place.
+    :ivar document: the JSON's value as it is served, but for ``paths``.
+    :ivar repairs: what was mended.
     """
 
     model: ModelJSON
     shards: tuple[tuple[Shard, ...], ...]
     layout: Layout
+    cuts: Cuts
+    document: Any
+    repairs: tuple[Repair, ...]
 
     @property
     def byte_length(self) -> int:
@@ -114,6 +146,17 @@ class Examination:
 class Unreadable(InvalidModel):
     """A file cannot be read just now. The reason may lie outside of it, such as too
     many open files, and go away without a trace in its identity."""
+
+
+class BeingWritten(Unreadable):
+    """Somebody writes the model just now, so that its files may be of two moments.
+
+    :ivar again_ns: nanoseconds after which another look may find it at rest.
+    """
+
+    def __init__(self, where: str, again_ns: int = _AGAIN_NS) -> None:
+        super().__init__("is being written to; ask again", where)
+        self.again_ns = again_ns
 
 
 class Reading(NamedTuple):
@@ -135,14 +178,17 @@ class Reading(NamedTuple):
         return self.model is not None or self.fault is not None
 
 
-def judge(root: Root, entry: str, digests: Digests) -> Verdict:
-    """Look at the JSON file *entry* of *root* and at all its shards."""
-    for _ in range(_ATTEMPTS):
-        verdict = _judge_once(root, entry, digests)
-        # Two files of two moments must not make one model.
-        if verdict._unchanged():
-            return verdict
-    return Verdict(verdict.outcome, verdict.watched, settled=False)
+def judge(root: Root, entry: str, digests: Digests, *, repair: bool = True) -> Verdict:
+    """Look at the JSON file *entry* of *root* and at all its shards.
+
+    :param repair: whether to mend what can be mended.
+    """
+    verdict = _judge_once(root, entry, digests, repair)
+    # Two files of two moments must not make one model.
+    if not verdict._unchanged():
+        fault = BeingWritten(entry)
+        return Verdict(fault, verdict.watched, settled=False)
+    return verdict
 
 
 def read(root: Root, entry: str) -> Reading:
@@ -181,11 +227,15 @@ def examine(
     entry: str,
     model: ModelJSON,
     watched: dict[str, Identity | None] | None = None,
+    *,
+    repair: bool = True,
 ) -> Examination:
     """Check *model*, read from *entry*, against its shards.
 
     :param watched: is filled with each file looked at and its identity.
-    :raises InvalidModel: they are missing, not weights, or do not add up.
+    :param repair: whether to mend what can be mended.
+    :raises InvalidModel: they are missing, not weights, or do not add up; or without
+        *repair*, a client would misread them.
     """
     watched = {} if watched is None else watched
     names = _shard_names(root, entry, model, watched)
@@ -194,9 +244,19 @@ def examine(
         for name in dict.fromkeys(name for group in names for name in group)
     }
     shards = tuple(tuple(known[name] for name in group) for group in names)
+    layout = _lay_out(root, model, shards)
+    if not repair:
+        refuse_zero_reads(model, shards, layout)
+        return Examination(model, shards, layout, whole(shards), model.document, ())
+    cuts, recuts = recut(model, shards, layout)
+    document, mended = mend_manifest(model)
+    return Examination(model, shards, layout, cuts, document, (*mended, *recuts))
+
+
+def _lay_out(root: Root, model: ModelJSON, shards: Sequence[Sequence[Shard]]) -> Layout:
     joined = [_JoinedShards(root, group) for group in shards]
     try:
-        return Examination(model, shards, lay_out(model, shards, joined))
+        return lay_out(model, shards, joined)
     finally:
         for group_bytes in joined:
             group_bytes.close()
@@ -214,47 +274,79 @@ def named_files(entry: str, model: ModelJSON) -> frozenset[str]:
     return frozenset(names)
 
 
-def _judge_once(root: Root, entry: str, digests: Digests) -> Verdict:
+def _judge_once(root: Root, entry: str, digests: Digests, repair: bool) -> Verdict:
     now = digests.clock()
     reading = read(root, entry)
     watched: dict[str, Identity | None] = {root.join(entry): reading.identity}
-    outcome: Delivery | InvalidModel | None = reading.fault
-    if reading.model is not None:
-        try:
-            outcome = _deliver(root, entry, reading, digests, watched)
-        except InvalidModel as fault:
-            outcome = fault
+    outcome: Delivery | InvalidModel | None
+    try:
+        found = _look(root, entry, reading, watched, repair)
+        wait = unrest_ns(watched, digests.clock()) if found is not None else 0
+        if wait:
+            outcome = BeingWritten(entry, wait)
+        elif isinstance(found, Examination):
+            outcome = _deliver(root, entry, reading.sha256, found, digests, watched)
+        else:
+            outcome = found
+    except InvalidModel as fault:
+        outcome = fault
     settled = not isinstance(outcome, Unreadable) and all(
         seen is None or is_settled(seen.stamps, now) for seen in watched.values()
     )
     return Verdict(outcome, MappingProxyType(watched), settled)
 
 
-def _deliver(
+def _look(
     root: Root,
     entry: str,
     reading: Reading,
+    watched: dict[str, Identity | None],
+    repair: bool,
+) -> Examination | InvalidModel | None:
+    if reading.model is None:
+        return reading.fault
+    try:
+        return examine(root, entry, reading.model, watched, repair=repair)
+    except InvalidModel as fault:
+        return fault
+
+
+def _deliver(
+    root: Root,
+    entry: str,
+    sha256: bytes,
+    found: Examination,
     digests: Digests,
     watched: dict[str, Identity | None],
 ) -> Delivery:
-    assert reading.model is not None
-    found = examine(root, entry, reading.model, watched)
-    names = [[shard.name for shard in group] for group in found.shards]
+    folder = posixpath.dirname(entry)
     files = {
-        name: _digest(root, name, digests, watched)
-        for name in dict.fromkeys(name for group in names for name in group)
+        shard.name: _digest(root, Slice(shard.name, 0, shard.size), digests, watched)
+        for group in found.shards
+        for shard in group
     }
-    hasher = hashlib.sha256(_JSON_VERSION + reading.sha256)
-    for group in names:
-        for name in group:
-            # The name too: the JSON changes with it.
-            hasher.update(name.encode() + b"\0" + files[name].sha256)
+    pieces: dict[str, Piece] = {}
+    paths: list[tuple[str, ...]] = []
+    for cuts in found.cuts:
+        names = []
+        for cut in cuts:
+            digest = files[cut.name]
+            if cut.length != digest.length:
+                digest = _digest(root, cut, digests, watched)
+            name = posixpath.join(folder, content_name(cut.name, digest.sha256))
+            pieces[name] = Piece(cut.name, digest)
+            names.append(name)
+        paths.append(tuple(names))
+    hasher = hashlib.sha256(_JSON_VERSION + sha256)
+    for name in (name for group in paths for name in group):
+        hasher.update(name.encode() + b"\0" + pieces[name].digest.sha256)
     return Delivery(
         entry=entry,
         digest=hasher.hexdigest()[:32],
         files=MappingProxyType(files),
-        _paths=tuple(tuple(group) for group in names),
-        _packed=zlib.compress(strict_json.dumps(found.model.loadable_document())),
+        pieces=MappingProxyType(pieces),
+        _paths=tuple(paths),
+        _packed=zlib.compress(strict_json.dumps(found.document)),
     )
 
 
@@ -305,7 +397,7 @@ def _shard(root: Root, name: str, watched: Mapping[str, Identity | None]) -> Sha
     except OSError as error:
         raise unreadable(error, name) from None
     if file.identity != identity:
-        raise Unreadable("is being written to; ask again", name)
+        raise BeingWritten(name)
     if identity.size <= _POINTER_SIZE and head.startswith(strict_json.GIT_LFS_POINTER):
         raise InvalidModel(
             "is a Git LFS pointer, not the weights; run 'git lfs pull'", name
@@ -318,16 +410,19 @@ def _shard(root: Root, name: str, watched: Mapping[str, Identity | None]) -> Sha
 
 
 def _digest(
-    root: Root, name: str, digests: Digests, watched: dict[str, Identity | None]
+    root: Root, cut: Slice, digests: Digests, watched: dict[str, Identity | None]
 ) -> Digest:
-    path = root.join(name)
+    path = root.join(cut.name)
+    identity = watched[path]
+    assert identity is not None
+    part = (cut.offset, cut.length) if cut.length != identity.size else ()
     try:
-        digest = digests.of(path)
+        digest = digests.of(path, *part)
     except OSError as error:
-        raise unreadable(error, name) from None
-    if digest.identity != watched[path]:
+        raise unreadable(error, cut.name) from None
+    if digest.identity != identity:
         # The sizes were checked on another content: not a verdict, but a reason.
-        raise Unreadable("is being written to; ask again", name)
+        raise BeingWritten(cut.name)
     return digest
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..locks import KeyedLocks
+from .cache import Cache
 from .files import Identity
 from .files import OpenFile
 from .files import identify
@@ -24,12 +26,14 @@ _MAX_REMEMBERED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The SHA-256 of a file's content.
+    """The SHA-256 of the bytes ``[offset, offset + length)`` of a file.
 
     :ivar settled: whether the same identity means the same content from now on.
     """
 
     identity: Identity
+    offset: int
+    length: int
     sha256: bytes
     settled: bool
 
@@ -38,37 +42,73 @@ class Digests:
     """Digests of files, remembered by identity.
 
     :ivar clock: nanoseconds since the epoch, as the file system stamps them.
+    :param cache: remembers them for other processes and after a restart.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, clock: Callable[[], int] = time.time_ns, cache: Cache | None = None
+    ) -> None:
         self.clock = clock
+        self._cache = cache
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[Identity, Digest] = OrderedDict()
+        self._hashing = KeyedLocks()
+        self._remembered: OrderedDict[str, Digest] = OrderedDict()
 
-    def of(self, path: str) -> Digest:
-        """The digest of the file at *path* as it is now.
+    def of(self, path: str, offset: int = 0, length: int | None = None) -> Digest:
+        """The digest of the file at *path* as it is now, or of *length* bytes of it.
+
+        Others that ask for the same meanwhile, in this process or another, wait.
 
         :raises OSError: it cannot be read, or is written to all the time.
         """
         identity = identify(path)
-        if identity is not None:
-            known = self._remembered.get(identity)
-            if known is not None:
-                return known
+        known = identity and self._remembered.get(_key(identity, offset, length))
+        if known:
+            return known
         with OpenFile(path) as file:
-            started = self.clock()
-            hasher = hashlib.sha256()
-            for block in file.blocks():
-                hasher.update(block)
-            settled = is_settled(file.identity.stamps, started)
-            digest = Digest(file.identity, hasher.digest(), settled)
-        if digest.settled:
-            self._remember(digest)
+            return self._of(file, offset, length)
+
+    def _of(self, file: OpenFile, offset: int, length: int | None) -> Digest:
+        stop = file.identity.size if length is None else offset + length
+        key = _key(file.identity, offset, length)
+        if not is_settled(file.identity.stamps, self.clock()):
+            return self._compute(file, key, offset, stop)  # nobody else may use it
+        with self._hashing.hold(key):
+            known = self._recall(key, file.identity, offset, stop)
+            if known is not None or self._cache is None:
+                return known or self._compute(file, key, offset, stop)
+            with self._cache.alone(key):
+                known = self._recall(key, file.identity, offset, stop)
+                return known or self._compute(file, key, offset, stop)
+
+    def _recall(
+        self, key: str, identity: Identity, offset: int, stop: int
+    ) -> Digest | None:
+        known = self._remembered.get(key)
+        if known is None and self._cache is not None:
+            sha256 = self._cache.digest(key)
+            if sha256 is not None:
+                known = Digest(identity, offset, stop - offset, sha256, settled=True)
+                self._remember(key, known)
+        return known
+
+    def _compute(self, file: OpenFile, key: str, offset: int, stop: int) -> Digest:
+        started = self.clock()
+        hasher = hashlib.sha256()
+        for block in file.blocks(offset, stop):
+            hasher.update(block)
+        settled = is_settled(file.identity.stamps, started)
+        sha256 = hasher.digest()
+        digest = Digest(file.identity, offset, stop - offset, sha256, settled)
+        if settled:
+            self._remember(key, digest)
+            if self._cache is not None:
+                self._cache.remember(key, sha256)
         return digest
 
-    def _remember(self, digest: Digest) -> None:
+    def _remember(self, key: str, digest: Digest) -> None:
         with self._lock:
-            self._remembered[digest.identity] = digest
+            self._remembered[key] = digest
             while len(self._remembered) > _MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
 
@@ -79,3 +119,8 @@ def is_settled(stamps: Iterable[int], now_ns: int) -> bool:
     A stamp in the future is as good as one in the past: the next write changes it.
     """
     return all(abs(now_ns - stamp) > _GRAIN_NS for stamp in stamps)
+
+
+def _key(identity: Identity, offset: int, length: int | None) -> str:
+    part = "" if offset == 0 and length is None else f" {offset}+{length}"
+    return " ".join(map(str, identity)) + part

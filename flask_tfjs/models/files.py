@@ -137,6 +137,14 @@ class OpenFile:
         return self.current_identity() == self.identity
 
 
+class Promise(NamedTuple):
+    """The bytes ``[offset, offset + length)`` of a file, by their SHA-256."""
+
+    offset: int
+    length: int
+    sha256: bytes
+
+
 class Body:
     """The bytes ``[start, stop)`` of a file as a WSGI body.
 
@@ -146,18 +154,18 @@ class Body:
     a transfer that is too short.
 
     :raises FileChanged: it has changed before the first block was read.
-    :param sha256: the promised digest of the whole file, for a file whose identity is
-        too young to be trusted: all of it is then read, whatever part is sent.
+    :param promise: for a file whose identity is too young to be trusted: all bytes of
+        the promise are then read, whatever part of them is sent.
     """
 
     def __init__(
-        self, file: OpenFile, start: int, stop: int, sha256: bytes | None = None
+        self, file: OpenFile, start: int, stop: int, promise: Promise | None = None
     ) -> None:
         self._file = file
-        if sha256 is None:
+        if promise is None:
             blocks = file.blocks(start, stop)
         else:
-            blocks = _verified(file, start, stop, sha256)
+            blocks = _verified(file, start, stop, promise)
         try:
             # Now, while there is still time for another answer.
             first = next(blocks, b"")
@@ -173,9 +181,11 @@ class Body:
         self._file.close()
 
 
-def _verified(file: OpenFile, start: int, stop: int, sha256: bytes) -> Iterator[bytes]:
-    hasher, held, offset = hashlib.sha256(), b"", 0
-    for block in file.blocks():
+def _verified(
+    file: OpenFile, start: int, stop: int, promise: Promise
+) -> Iterator[bytes]:
+    hasher, held, offset = hashlib.sha256(), b"", promise.offset
+    for block in file.blocks(offset, offset + promise.length):
         hasher.update(block)
         part = block[max(start - offset, 0) : max(stop - offset, 0)]
         offset += len(block)
@@ -183,7 +193,7 @@ def _verified(file: OpenFile, start: int, stop: int, sha256: bytes) -> Iterator[
             if held:
                 yield held
             held = part
-    if hasher.digest() != sha256:
+    if hasher.digest() != promise.sha256:
         raise FileChanged(file.name)
     yield held
 

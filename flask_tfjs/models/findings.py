@@ -10,8 +10,8 @@ from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from ..format.topology import LOADERS
 from ..format.topology import keras_layers
-from .catalogue import ModelDirectory
 from .delivery import Examination
+from .directory import ModelDirectory
 from .listing import MAX_DEPTH
 from .listing import MAX_FILES
 
@@ -63,6 +63,8 @@ def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
 
 def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
     model = found.model
+    for repair in found.repairs:
+        yield ("note", f"repaired on the way out: {repair}")
     if found.layout.surplus:
         yield (
             "warning",

@@ -17,16 +17,12 @@ from ..errors import ConfigError
 from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from ..format import strict_json
+from ..locks import locked
 from .digests import is_settled
 from .files import Identity
 from .files import OpenFile
 from .files import identify
 from .names import is_name
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # there is no other name to give it
 
 logger = logging.getLogger("flask_tfjs")
 
@@ -106,7 +102,9 @@ def _editing(path: str) -> Iterator[dict[str, str]]:
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, exist_ok=True)
-        with _locked(folder):
+        # Two commands at once must not lose one another's entry. The folder is locked
+        # since the file itself is replaced.
+        with locked(folder):
             document = _load(path) if os.path.lexists(path) else {}
             models = dict(_models(document, path))
             _refuse_unsound(models, path)
@@ -116,21 +114,6 @@ def _editing(path: str) -> Iterator[dict[str, str]]:
         raise ConfigError(
             f"TFJS_REGISTRY: {path} cannot be written: {error.strerror}"
         ) from None
-
-
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    # Two commands at once must not lose one another's entry. The folder is locked
-    # since the file itself is replaced.
-    if fcntl is None:
-        yield
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _load(path: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from ..format.manifest import Kind
 from .catalogue import Catalogue
-from .catalogue import ModelDirectory
+from .directory import ModelDirectory
 
 ModelState = Literal["ok", "broken", "empty", "missing"]
 
