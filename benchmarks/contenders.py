@@ -47,7 +47,9 @@ class Server:
     wants_compressed: bool = False
 
 
-def _gunicorn(application: str) -> Callable[[Site, int], list[str]]:
+def gunicorn(application: str) -> Callable[[Site, int], list[str]]:
+    """The command for ``app`` in a module of ``peers``."""
+
     def command(site: Site, port: int) -> list[str]:
         return [
             *(sys.executable, "-m", "gunicorn", f"{application}:app"),
@@ -77,26 +79,29 @@ def _nginx(site: Site, port: int) -> list[str]:
 
 
 SERVERS = (
-    Server("flask_tfjs", "flask_tfjs", GTHREAD, _gunicorn("flask_tfjs_blueprint")),
-    Server("flask", "Flask + flask-cors", GTHREAD, _gunicorn("flask_send")),
+    Server("flask_tfjs", "flask_tfjs", GTHREAD, gunicorn("flask_tfjs_blueprint")),
+    Server("flask", "Flask + flask-cors", GTHREAD, gunicorn("flask_send")),
     Server(
         "whitenoise",
         "WhiteNoise",
         GTHREAD,
-        _gunicorn("whitenoise_files"),
+        gunicorn("whitenoise_files"),
         wants_compressed=True,
     ),
     Server("starlette", "Starlette StaticFiles", UVICORN, _uvicorn),
     Server("nginx", "nginx", NGINX, _nginx, wants_compressed=True),
-    Server("bare", "bare WSGI (the limit)", GTHREAD, _gunicorn("bare_wsgi")),
+    Server("bare", "bare WSGI (the limit)", GTHREAD, gunicorn("bare_wsgi")),
 )
 
 
 class Running:
     """A started server process and its descendants."""
 
-    def __init__(self, server: Server, port: int, process: subprocess.Popen[bytes]):
+    def __init__(
+        self, server: Server, site: Site, port: int, process: subprocess.Popen[bytes]
+    ) -> None:
         self.server = server
+        self.site = site
         self.port = port
         self._process = process
 
@@ -154,21 +159,25 @@ def _site(server: Server, models: Path, folder: Path) -> Site:
 
 def _start(server: Server, site: Site) -> Running:
     port = _free_port()
-    environment = {
+    process = subprocess.Popen(
+        server.command(site, port),
+        cwd=site.folder,
+        env=environment(site),
+        stdin=subprocess.DEVNULL,
+        # Ctrl-C is for us; we then stop each server in order.
+        start_new_session=True,
+    )
+    return Running(server, site, port, process)
+
+
+def environment(site: Site) -> dict[str, str]:
+    """Of the process that serves this site, and of commands about it."""
+    return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(PEERS), str(HERE.parent)]),
         "BENCHMARK_MODELS": str(site.models),
         "BENCHMARK_INSTANCE": str(site.folder / "instance"),
     }
-    process = subprocess.Popen(
-        server.command(site, port),
-        cwd=site.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        # Ctrl-C is for us; we then stop each server in order.
-        start_new_session=True,
-    )
-    return Running(server, port, process)
 
 
 def _free_port() -> int:

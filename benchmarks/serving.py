@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
 import load
 import machine
 import scenarios
+from common import add_choice
+from common import missing
+from common import rotated
+from common import temporary_folder
 from contenders import SERVERS
 from contenders import Running
 from contenders import Server
@@ -50,14 +49,14 @@ VERSIONS_OF = (
 
 def main() -> int:
     options = _options()
-    missing = _missing()
-    if missing:
-        print(missing, file=sys.stderr)
+    to_install = missing(PROGRAMS, MODULES)
+    if to_install:
+        print(to_install, file=sys.stderr)
         return 2
     chosen = [one for one in SERVERS if one.name in options.servers]
     # First of all, so that the load in them is not our own.
     facts = _facts(options, chosen)
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         models = folder / "models"
         write_model(models / scenarios.MODEL, LARGE)
         time.sleep(SETTLED_SECONDS)
@@ -77,40 +76,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    _add_choice(parser, "--servers", [server.name for server in SERVERS])
-    _add_choice(parser, "--scenarios", [scenario.name for scenario in SCENARIOS])
+    add_choice(parser, "--servers", [server.name for server in SERVERS])
+    add_choice(parser, "--scenarios", [scenario.name for scenario in SCENARIOS])
     return parser.parse_args()
-
-
-def _add_choice(parser: argparse.ArgumentParser, option: str, names: list[str]) -> None:
-    parser.add_argument(
-        option,
-        nargs="+",
-        choices=names,
-        default=names,
-        metavar="NAME",
-        help=", ".join(names),
-    )
-
-
-def _missing() -> str | None:
-    """What has to be installed first, as a command."""
-    programs = [name for name in PROGRAMS if shutil.which(name) is None]
-    if programs:
-        return f"missing: sudo apt-get install {' '.join(programs)}"
-    packages = {MODULES[name] for name in MODULES if find_spec(name) is None}
-    if packages:
-        return f"missing: pip install {shlex.join(sorted(packages))}"
-    return None
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="flask-tfjs-benchmark-") as name:
-        folder = Path(name)
-        # nginx started by root reads as another user.
-        folder.chmod(0o755)
-        yield folder
 
 
 def _check_all(servers: list[Running], names: list[str], models: Path) -> list[Result]:
@@ -133,7 +101,7 @@ def _measure_all(
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         for _, of_scenario in groupby(sound, key=lambda result: result.scenario):
-            for result in _rotated(list(of_scenario), number):
+            for result in rotated(list(of_scenario), number):
                 result.samples.append(
                     load.measure(
                         processes[result.server],
@@ -142,12 +110,6 @@ def _measure_all(
                         options.connections,
                     )
                 )
-
-
-def _rotated(results: list[Result], steps: int) -> list[Result]:
-    """Another one first in each round, so that no one always follows the same."""
-    start = steps % len(results)
-    return results[start:] + results[:start]
 
 
 def _facts(options: argparse.Namespace, servers: list[Server]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import brotli  # type: ignore[import-untyped]  # it ships no types
+import brotli
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

@@ -20,4 +20,6 @@ def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     return []
 
 
-app = WhiteNoise(nothing, root=MODELS, prefix="models/")
+# By default a browser may reuse a file for a minute without asking, and a second visit
+# right after the first would tell nothing about one on another day.
+app = WhiteNoise(nothing, root=MODELS, prefix="models/", max_age=0)
