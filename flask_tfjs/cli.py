@@ -31,12 +31,14 @@ from .errors import TFJSError
 from .errors import printable
 from .http import codings
 from .models import registry
+from .models.delivery import BeingWritten
 from .models.delivery import Piece
 from .models.directory import MAIN
 from .models.directory import ModelDirectory
 from .models.encodings import SHARD_CODINGS
 from .models.encodings import Encoding
 from .models.encodings import Encodings
+from .models.files import FileChanged
 from .models.files import Root
 from .models.findings import Finding
 from .models.findings import check_directory
@@ -192,9 +194,12 @@ def show(
     encodings = site.state.encodings if site else Encodings(None, directory.digests)
     found: list[reports.ModelReport] = []
     faults: list[str] = []
-    for entry in _entries(directory):
+    entries = _entries(directory)
+    for entry in entries:
+        # The only model goes by the name that a page is given without an entry.
+        shown_as = entry if len(entries) > 1 else MAIN
         try:
-            url = _url(site, f"/{directory.name}/{entry}")
+            url = _url(site, f"/{directory.name}/{shown_as}")
             found.append(reports.describe(directory, entry, url, encodings))
         except InvalidModel as fault:
             faults.append(printable(f"{directory.label}/{entry}: {fault}"))
@@ -294,9 +299,13 @@ def _encode(state: State, root: Root, pieces: Mapping[str, Piece]) -> list[Encod
             return [
                 state.encodings.make(root, *job, progress=bar.update) for job in jobs
             ]
+    except FileChanged as error:
+        raise BeingWritten(error.name) from None
+    except ImportError as error:
+        raise ConfigError(f"TFJS_CACHE needs SQLite: {error}") from None
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{root.path} or TFJS_CACHE: {reason}") from None
+        where = error.filename or state.settings.cache
+        raise ConfigError(f"TFJS_CACHE: {where}: {error.strerror}") from None
 
 
 def _check_site(site: _Site) -> Iterator[Finding]:

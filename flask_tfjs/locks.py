@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
+import time
 from collections.abc import Hashable
 from collections.abc import Iterator
 
@@ -12,6 +14,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # there is no other name to give it
+
+_POLL_SECONDS = 0.02
 
 
 class KeyedLocks:
@@ -42,11 +46,12 @@ class KeyedLocks:
 
 
 @contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
+def locked(path: str, patience: float = math.inf) -> Iterator[None]:
     """Exclude other processes, and other threads, until the end of the block or of the
     process. On Windows nobody is excluded.
 
     :param path: a directory, or a file that is made where there is none.
+    :param patience: seconds after which the block begins all the same.
     :raises OSError: it can be neither opened nor made.
     """
     if fcntl is None:
@@ -56,11 +61,27 @@ def locked(path: str) -> Iterator[None]:
     flags = os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT
     fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        held = _lock(fd, patience)
         try:
             yield
         finally:
             # Closing is not enough where a child that was forked has the file open.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            if held:
+                fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, patience: float) -> bool:
+    if patience == math.inf:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(_POLL_SECONDS)

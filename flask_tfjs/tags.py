@@ -70,7 +70,8 @@ def tfjs_preload(
     try:
         urls = _urls_to_preload(name, entry, external, blueprint)
     except Exception as error:  # whatever it is, the page is worth more
-        _log(name, error, blueprint)
+        call = ", ".join(repr(part) for part in (name, entry) if part is not None)
+        _log(f"tfjs_preload({call}) preloads nothing: {error}", blueprint)
         urls = []
     return Markup("\n").join(_PRELOAD.format(url) for url in dict.fromkeys(urls))
 
@@ -89,7 +90,7 @@ def tfjs_script(blueprint: str | None = None) -> Markup:
 
 
 def _url(found: State, name: str, entry: str, external: bool) -> str:
-    if not is_name(name):
+    if not isinstance(name, str) or not is_name(name):
         raise ModelNotFound(f"{name!r} is not the name of a model: {NAMES}")
     path = f"/{name}/{entry}"
     if not external and not has_request_context():
@@ -111,14 +112,16 @@ def _urls_to_preload(
     delivery = found.catalogue.directory(name).ready(entry)
     if delivery is None or len(delivery.pieces) > MAX_PRELOADED:
         return [url]
-    folder, _, _ = url.rpartition("/")
+    path, mark, query = url.partition("?")
+    folder, _, _ = path.rpartition("/")
     paths = delivery.paths("" if entry is None else posixpath.dirname(entry))
-    return [url, *(f"{folder}/{path}" for group in paths for path in group)]
+    # A query is carried on to the shards (tfjs-core src/io/http.ts).
+    suffix = mark + query
+    return [url, *(f"{folder}/{path}{suffix}" for group in paths for path in group)]
 
 
-def _log(name: str, error: Exception, blueprint: str | None) -> None:
-    message = f"tfjs_preload({name!r}) preloads nothing: {error}"
+def _log(message: str, blueprint: str | None) -> None:
     try:
         state.find(current_app, blueprint).log_once(printable(message))
-    except ConfigError:
+    except Exception:  # also outside of an app
         logger.error("%s", printable(message))

@@ -25,6 +25,7 @@ from .http.representations import file_representation
 from .http.representations import json_representation
 from .http.responses import empty
 from .http.responses import error_text
+from .http.responses import is_altered
 from .http.responses import json_error
 from .http.responses import replace_body
 from .http.responses import represent
@@ -50,6 +51,7 @@ _ATTEMPTS = 3
 
 # Different values of Accept-Encoding that are remembered.
 _MAX_RANKED = 256
+_LONGEST_RANKED = 200
 
 _RETRY_AFTER = ("Retry-After", "1")
 
@@ -91,6 +93,11 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
     headers = response.headers
     if crashed and response.status_code < 400:
         response.status_code = 500  # whatever a handler makes of it, it is no model
+    if is_altered(response) and "max-age" in headers.get("Cache-Control", ""):
+        # Nobody is to keep for a year what was meant for another answer.
+        headers["Cache-Control"] = "no-store"
+        for name in ("ETag", "Repr-Digest"):
+            headers.pop(name, None)
     if response.status_code >= 400:
         _mend_error(response)
     if not ("Cross-Origin-Resource-Policy" in headers and _ALLOWED_ORIGIN in headers):
@@ -107,10 +114,6 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
 
 
 def _mend_error(response: Response) -> None:
-    if "max-age" in response.headers.get("Cache-Control", ""):
-        # A hook turned our answer into an error; nobody is to keep that for a year.
-        response.headers["Cache-Control"] = "no-store"
-        response.headers.pop("Repr-Digest", None)
     if not _is_json(_requested_path()):
         replace_body(response, b"", media_types.OCTETS)
     elif response.status_code == 500 and response.mimetype == "text/html":
@@ -225,7 +228,7 @@ def _ranked(state: State) -> tuple[str, ...]:
     ranked = state.ranked.get(accepted)
     if ranked is None:
         ranked = codings.rank(request.accept_encodings)
-        if len(state.ranked) < _MAX_RANKED:
+        if len(state.ranked) < _MAX_RANKED and len(accepted) <= _LONGEST_RANKED:
             state.ranked[accepted] = ranked
     return ranked
 

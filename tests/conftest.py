@@ -14,6 +14,7 @@ from flask.testing import FlaskCliRunner
 from models import write_model
 
 from flask_tfjs import tfjs_bp
+from flask_tfjs.models import delivery
 from flask_tfjs.models import quiet
 
 MakeApp = Callable[..., Flask]
@@ -34,6 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models count as soon as they are written: nearly all tests write one and ask for
     it. Those about the wait set it back with :func:`be_patient`."""
     monkeypatch.setattr(quiet, "QUIET_NS", 0)
+    monkeypatch.setattr(delivery, "_SECOND_LOOK", 0)
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import os
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 
 import pytest
 from conftest import MakeApp
+from conftest import grow_old
 from filesystem import time_limit
 from flask import Flask
 from flask import Response
 from flask import request
+from flask.testing import FlaskClient
 from models import DENSE_BYTES
 from models import DENSE_WEIGHTS
 from models import LAYERS_TOPOLOGY
@@ -403,3 +407,62 @@ def test_what_many_ask_for_or_is_made_anew_counts_once() -> None:
                 asked = pool.map(lambda key: kept.get(key, lambda: made), [key] * 8)
                 assert all(one is made for one in asked)
     assert kept._bytes == 2 * made.length
+
+
+@pytest.mark.parametrize("status", [204, 302])
+def test_an_answer_that_a_hook_makes_another_is_not_kept(
+    make_app: MakeApp, status: int
+) -> None:
+    app = make_app()
+
+    @app.after_request
+    def change(response: Response) -> Response:
+        if "change" in request.args:
+            response.status_code = status
+        return response
+
+    client = app.test_client()
+    document = client.get("/models/dense/model.json").get_json()
+    (name,) = document["weightsManifest"][0]["paths"]
+    with client.get(f"/models/dense/{name}?change") as answer:
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "ETag" not in answer.headers and "Repr-Digest" not in answer.headers
+
+
+def test_removed_models_are_forgotten(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app(TFJS_MODELS=str(tmp_path / "all"))
+    catalogue = app.extensions["tfjs"]["tfjs"].catalogue
+    client = app.test_client()
+    for number in range(3):
+        write_model(tmp_path / "all" / f"m{number}")
+        assert client.get(f"/models/m{number}/model.json").status_code == 200
+    shutil.rmtree(tmp_path / "all" / "m0")
+    shutil.rmtree(tmp_path / "all" / "m1")
+    assert client.get("/models/m0/model.json").status_code == 404
+    assert catalogue.names() == ["m2"]
+    assert list(catalogue._directories) == ["m2"]
+
+
+def test_long_preferences_are_not_remembered(client: FlaskClient, app: Flask) -> None:
+    for number in range(10):
+        accepted = f"gzip;q=0.{number}, {'x' * 1000}"
+        client.get("/models/dense/model.json", headers={"Accept-Encoding": accepted})
+    assert not app.extensions["tfjs"]["tfjs"].ranked
+
+
+def test_a_file_that_is_cut_before_it_is_stamped(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux cuts a file first: for a moment it looks old and broken."""
+    grow_old(app)
+    path = tmp_path / "dense" / "weights.bin"
+    data = path.read_bytes()
+    path.write_bytes(b"")
+
+    def stamp(seconds: float) -> None:
+        if not path.stat().st_size:
+            path.write_bytes(data)
+
+    monkeypatch.setattr(time, "sleep", stamp)
+    assert app.test_client().get("/models/dense/model.json").status_code == 200

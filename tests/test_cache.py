@@ -29,14 +29,17 @@ from flask import Flask
 from models import DENSE_BYTES
 from models import write_model
 
+from flask_tfjs.locks import locked
 from flask_tfjs.models import cache as cache_module
+from flask_tfjs.models import files
 from flask_tfjs.models.cache import Cache
 from flask_tfjs.models.digests import Digest
 from flask_tfjs.models.digests import Digests
+from flask_tfjs.models.files import Identity
 from flask_tfjs.models.files import OpenFile
 
 SECOND = 1_000_000_000
-DATABASE = "digests.sqlite3"
+DATABASE = "digests-1.sqlite3"
 JSON = "/models/dense/model.json"
 
 
@@ -652,3 +655,41 @@ def test_signals_reach_who_waits(folder: Path) -> None:
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)
             assert process.wait(5) == -signal.SIGTERM
+
+
+def test_after_a_failure_it_pauses(folder: Path, tmp_path: Path) -> None:
+    """A request asks for many digests: it must not wait for each."""
+    shards = [tmp_path / f"{number}.bin" for number in range(20)]
+    for shard in shards:
+        shard.write_bytes(DENSE_BYTES)
+    digests = Counting(folder)
+    digests.of(str(shards[0]))
+    with sqlite3.connect(folder / DATABASE) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        for shard in shards:
+            assert digests.of(str(shard)).sha256 == sha256(DENSE_BYTES)
+        assert time.monotonic() - started < 2
+    other.close()
+
+
+def test_nobody_waits_for_ever_for_another_process(folder: Path, path: Path) -> None:
+    with locked(str(path)):
+        started = time.monotonic()
+        with locked(str(path), 0.1):
+            assert 0.1 <= time.monotonic() - started < 5
+        # It was never held, so it was not released either.
+        with locked(str(path), 0):
+            pass
+
+
+@pytest.mark.parametrize(("age_ns", "stored"), [(0, False), (1, True)])
+def test_stamps_that_no_clock_made_are_not_stored(
+    folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch, age_ns: int, stored: bool
+) -> None:
+    """In images that were built with a fixed date, files of two builds have the same
+    identity."""
+    built = Identity(1, 2, len(DENSE_BYTES), 0, 1_000_000_000 + age_ns)
+    monkeypatch.setattr(files, "_identity", lambda status: built)
+    assert computed(folder, path) == 1
+    assert computed(folder, path) == (0 if stored else 1)

@@ -26,6 +26,7 @@ import typing as t
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -38,6 +39,7 @@ from models import LAYERS_TOPOLOGY
 from models import dense_document
 from models import write_model
 from reference import NODE_MODULES
+from servers import require_program
 from werkzeug.serving import make_server
 
 import flask_tfjs
@@ -48,6 +50,7 @@ from flask_tfjs.cli import tfjs
 from flask_tfjs.format import repair as repair_module
 from flask_tfjs.format.strict_json import MAX_BYTES
 from flask_tfjs.http.representations import Representations
+from flask_tfjs.models import cache
 from flask_tfjs.models import directory as directory_module
 from flask_tfjs.models.delivery import BeingWritten
 from flask_tfjs.models.digests import Digest
@@ -57,6 +60,8 @@ from flask_tfjs.models.encodings import MIN_GAIN
 from flask_tfjs.models.findings import check_directory
 from flask_tfjs.models.listing import MAX_DEPTH
 from flask_tfjs.models.names import is_name
+from flask_tfjs.models.quiet import AHEAD_NS
+from flask_tfjs.models.quiet import DEPLOY_NS
 from flask_tfjs.models.quiet import QUIET_NS
 from flask_tfjs.models.quiet import STALLED_NS
 from flask_tfjs.state import State
@@ -283,7 +288,12 @@ def test_other_bounds_are_documented() -> None:
     bounds = (
         f"| seconds of rest before a model is delivered | {QUIET_NS / 1e9} |",
         f"| seconds that a request waits for that | {directory_module._PATIENCE} |",
+        f"requests do not wait | {directory_module._HOPELESS:.0f} |",
         f"may stand still and still counts | {STALLED_NS // 10**9} |",
+        f"in which such a copy counts | {DEPLOY_NS // 10**9 // 60} |",
+        f"in the future and counts as young | {AHEAD_NS // 10**9} |",
+        f"another process that hashes the same file | {cache._HASHING_SECONDS:.0f} |",
+        f"left alone after a failure | {cache._PAUSE_SECONDS:.0f} |",
         f"| share of its bytes that an encoded shard must save | {MIN_GAIN:.0%} |",
     )
     assert [bound for bound in bounds if bound not in PAGES["checks.md"]] == []
@@ -465,6 +475,48 @@ def test_the_page_of_the_quickstart_predicts(site: Site) -> None:
     assert f"`{shown}`" in PAGES["quickstart.md"]
 
 
+#: Runs a script with a TensorFlow.js that fails so often before it loads, and with no
+#: time between; says how often it was asked and what came of it.
+RETRY = """
+let asked = 0;
+globalThis.setTimeout = (resume) => queueMicrotask(resume);
+globalThis.tf = {{
+  loadLayersModel: async (url) => {{
+    if (asked++ < {failures}) throw new Error("503");
+    return `the model at ${{url}}`;
+  }},
+}};
+{script}
+load("/m").catch((error) => error.message).then((end) => console.log(asked, end));
+"""
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [(0, "1 the model at /m"), (4, "5 the model at /m"), (5, "5 503")],
+)
+def test_the_page_that_tries_again(failures: int, told: str) -> None:
+    require_program("node")
+    (block,) = (b for b in BLOCKS if b.language == "js" and "setTimeout" in b.text)
+    script = RETRY.format(failures=failures, script=block.text)
+    node = subprocess.run(
+        ["node", "-e", script], capture_output=True, encoding="utf-8", check=True
+    )
+    assert node.stdout.strip() == told
+
+
+def test_the_hook_of_gunicorn_prepares_the_tags(site: Site) -> None:
+    (block,) = (b for b in BLOCKS if "post_worker_init" in b.text)
+    hooks: dict[str, t.Any] = {}
+    exec(block.text, hooks)
+    assert site.app is not None
+    grow_old(site.app)
+    site.make_models(site.app.extensions["tfjs"]["tfjs"])
+    assert hooks["post_worker_init"](SimpleNamespace(wsgi=site.app)) is None
+    with site.app.test_client().get("/") as response:
+        assert response.get_data(as_text=True).count("preload") == 2
+
+
 # Faults: for each sentence of checks.md a way to get it
 
 Provoke = cabc.Callable[[Path, pytest.MonkeyPatch], object]
@@ -563,6 +615,8 @@ def young(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(directory_module, "_PATIENCE", 0)
     be_patient(patch)
     write_model(folder)
+    time.sleep(0.05)  # more than the grain of the time stamps
+    os.utime(folder / "weights.bin")
 
 
 def copied(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -643,7 +697,8 @@ FAULTS: list[list[Provoke]] = [
     [shards(floats(2), floats(6))],
     # The files
     [no_permission],
-    [young, copied, written(first=False), written(first=True)],
+    [young, written(first=False), written(first=True)],
+    [copied],
     [no_directory],
 ]
 
@@ -720,10 +775,11 @@ def test_every_place_that_finds_a_fault_is_reached(
         for file, first, last in places()
         if not any(file == f and first <= line <= last for f, line in reached)
     ]
-    # Four more say what another one says: of JSON that is too large where no file was
+    # Five more say what another one says: of JSON that is too large where no file was
     # looked at before, of a folder of models that cannot be read, and of an asset and a
-    # shard that are written to.
+    # shard that are written to, also while it is encoded.
     assert [Path(place).name.partition(":")[0] for place in unreached] == [
+        "cli.py",
         "strict_json.py",
         "catalogue.py",
         "delivery.py",
@@ -783,6 +839,12 @@ def no_weights(folder: Path) -> None:
     write_model(folder, document={"modelTopology": LAYERS_TOPOLOGY}, shards={})
 
 
+def empty_manifest(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    layer = {"class_name": "Flatten", "config": {"name": "flatten"}}
+    topology = {"class_name": "Sequential", "config": {"layers": [layer]}}
+    document({"modelTopology": topology, "weightsManifest": []})(folder, patch)
+
+
 def no_manifest(folder: Path, patch: pytest.MonkeyPatch) -> None:
     write_model(folder, document={"modelTopology": {"node": []}}, shards={})
 
@@ -790,7 +852,7 @@ def no_manifest(folder: Path, patch: pytest.MonkeyPatch) -> None:
 #: For each sentence about a repair a way to get it.
 REPAIRS: list[Provoke] = [
     shards(floats(2), floats(6)),
-    manifest([]),
+    empty_manifest,
     no_manifest,
 ]
 

@@ -401,7 +401,7 @@ def test_a_file_that_nobody_wrote(app: Flask, tmp_path: Path) -> None:
 
 def test_a_lost_database(app: Flask, tmp_path: Path) -> None:
     """Without its digest nobody trusts the file; the command writes both anew."""
-    (tmp_path / "instance" / "tfjs-cache" / "digests.sqlite3").write_bytes(b"garbage")
+    (tmp_path / "instance" / "tfjs-cache" / "digests-1.sqlite3").write_bytes(b"garbage")
     with get(app.test_client(), "/models/m/w.bin", "br") as response:
         assert decoded(response.data, response.headers.get("Content-Encoding"))
     compress(app)

@@ -361,3 +361,15 @@ def test_holds(tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to("m")
     assert Root(str(tmp_path / "alias")).holds(str(tmp_path / "alias/w.bin"))
     assert Root(str(tmp_path / "alias")).holds(str(tmp_path / "m/w.bin"))
+
+
+def test_no_block_of_another_content_is_sent(path: Path) -> None:
+    """A cache may keep a part that was cut and have it completed later."""
+    path.write_bytes(b"old" * 1000)
+    with OpenFile(str(path)) as file:
+        blocks = iter(Body(file, 0, 3000))
+        assert next(blocks) == (b"old" * 1000)[:BLOCK]
+        tick(path.parent)
+        in_place(path, b"new" * 1000)
+        with pytest.raises(FileChanged):
+            next(blocks)

@@ -626,21 +626,15 @@ LAYERS_WITHOUT_WEIGHTS = {
 EMPTY_GROUP = {"paths": ["a.bin"], "weights": []}
 NO_MANIFEST = object()
 
-LEFT_OUT = "holds no weight, which loadLayersModel() refuses; it is left out"
+LEFT_OUT = "is empty, which loadLayersModel() with onProgress refuses; it is left out"
 ADDED = "is missing, which loadGraphModel() refuses; an empty one is added"
 
 LOADABLE: dict[str, tuple[Any, Any, Any, list[str]]] = {
     "layers, none": (LAYERS_WITHOUT_WEIGHTS, NO_MANIFEST, NO_MANIFEST, []),
-    "layers, null": (LAYERS_WITHOUT_WEIGHTS, None, NO_MANIFEST, []),
+    "layers, null": (LAYERS_WITHOUT_WEIGHTS, None, None, []),
     "layers, empty": (LAYERS_WITHOUT_WEIGHTS, [], NO_MANIFEST, [LEFT_OUT]),
     "layers, empty group": (
         LAYERS_WITHOUT_WEIGHTS,
-        [EMPTY_GROUP],
-        NO_MANIFEST,
-        [LEFT_OUT],
-    ),
-    "layers to be initialized": (
-        LAYERS_TOPOLOGY,
         [EMPTY_GROUP],
         NO_MANIFEST,
         [LEFT_OUT],
@@ -679,15 +673,19 @@ def test_loadable_documents(
 
 def test_the_client_refuses_what_is_mended(client: Function) -> None:
     """Once it no longer does, there is nothing to mend."""
-    job = {
-        "document": {"modelTopology": LAYERS_TOPOLOGY, "weightsManifest": []},
-        "kind": "layers-model",
-        "shard": "",
-    }
-    assert "weights are not set" in client(job)
-    job["document"] = {"modelTopology": GRAPH_TOPOLOGY}
-    job["kind"] = "graph-model"
+    document = {"modelTopology": GRAPH_TOPOLOGY}
+    job = {"document": document, "kind": "graph-model", "shard": ""}
     assert "not iterable" in client(job)
+
+
+@pytest.mark.parametrize("manifest", [[], [EMPTY_GROUP]])
+def test_weights_that_are_lost_are_missed(manifest: Any, client: Function) -> None:
+    """Without the empty manifest the client would make the weights up, silently."""
+    document = {"modelTopology": LAYERS_TOPOLOGY, "weightsManifest": manifest}
+    loadable, repairs = mend_manifest(read_model(document))
+    assert (loadable, repairs) == (document, [])
+    job = {"document": loadable, "kind": "layers-model", "shard": ""}
+    assert "weights are not set" in client(job)
 
 
 UNREADABLE = {

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from flask_tfjs.models import directory as directory_module
 from flask_tfjs.models import quiet
 from flask_tfjs.models.files import Identity
 from flask_tfjs.models.files import identify
-from flask_tfjs.models.quiet import unrest_ns
+from flask_tfjs.models.quiet import find_unrest
 
 MILLISECOND = 1_000_000
 SECOND = 1000 * MILLISECOND
@@ -45,6 +46,7 @@ def half_as_patient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the rest and half the wait: most tests only need them to be there."""
     monkeypatch.setattr(quiet, "QUIET_NS", 250 * MILLISECOND)
     monkeypatch.setattr(directory_module, "_PATIENCE", 0.75)
+    monkeypatch.setattr(directory_module, "_HOPELESS", 0)
 
 
 @pytest.fixture
@@ -63,6 +65,11 @@ def seen(modified: int, changed: int) -> Identity:
 OLD = seen(-SECOND, -SECOND)
 
 
+def wait_ns(watched: Mapping[str, Identity | None], now: int) -> int:
+    unrest = find_unrest("/", watched, now)
+    return 0 if unrest is None else unrest.again_ns
+
+
 @real_times
 @pytest.mark.parametrize(
     ("files", "unrest"),
@@ -79,16 +86,19 @@ OLD = seen(-SECOND, -SECOND)
         ([seen(-100 * MILLISECOND, -SECOND)], 400),
         # The youngest file.
         ([OLD, seen(-200 * MILLISECOND, -200 * MILLISECOND), OLD, None], 300),
-        # Set by hand, or another machine's clock.
-        ([seen(SECOND, -SECOND)], 0),
+        # Set by hand.
         ([seen(3600 * SECOND, -SECOND)], 0),
-        ([seen(SECOND, -100 * MILLISECOND)], 400),
-        ([seen(SECOND, SECOND)], 0),
+        ([seen(3600 * SECOND, -100 * MILLISECOND)], 400),
+        ([seen(60 * SECOND, 60 * SECOND)], 0),
+        # The clock of a file server may run ahead.
+        ([seen(100 * MILLISECOND, 100 * MILLISECOND)], 600),
+        ([seen(SECOND, -SECOND)], 1500),
+        ([seen(59 * SECOND, 59 * SECOND)], 59_500),
     ],
 )
 def test_ages(files: list[Identity | None], unrest: int) -> None:
     watched = {f"/nowhere/{i}.bin": identity for i, identity in enumerate(files)}
-    assert unrest_ns(watched, NOW) == unrest * MILLISECOND
+    assert wait_ns(watched, NOW) == unrest * MILLISECOND
 
 
 def file(path: Path) -> None:
@@ -101,7 +111,7 @@ def file(path: Path) -> None:
     [
         # rsync, editors, browsers, programs that rename.
         (".w.bin.AbCdEf", file, 0, False),
-        (".w.bin.swp", file, 0, False),
+        (".w.bin.new", file, 0, False),
         (".w.bin", file, 0, False),
         ("w.bin.tmp", file, 0, False),
         ("w.bin.part", file, 0, False),
@@ -117,7 +127,9 @@ def file(path: Path) -> None:
         (".w.bin.AbCdEf", file, 10 * SECOND, True),
         (".w.bin.AbCdEf", file, 3600 * SECOND, True),
         (".w.bin.AbCdEf", file, -3600 * SECOND, True),
-        # What has nothing to do with the model.
+        # What has nothing to do with the model, or does not replace a file.
+        (".model.json.swp", file, 0, True),
+        (".model.json.swx", file, 0, True),
         (".x.bin.AbCdEf", file, 0, True),
         ("x.tmp", file, 0, True),
         (".lock", file, 0, True),
@@ -137,7 +149,14 @@ def test_copies(
     if not (tmp_path / name).is_symlink():
         os.utime(tmp_path / name, ns=(NOW - age, NOW - age))
     watched = {str(tmp_path / file): OLD for file in ("model.json", "w.bin")}
-    assert unrest_ns(watched, NOW) == (0 if rests else 500 * MILLISECOND)
+    assert wait_ns(watched, NOW) == (0 if rests else 500 * MILLISECOND)
+
+
+def test_the_file_that_tells_is_named(tmp_path: Path) -> None:
+    young = seen(-MILLISECOND, -MILLISECOND)
+    watched = {str(tmp_path / "model.json"): OLD, str(tmp_path / "w.bin"): young}
+    unrest = find_unrest(str(tmp_path), watched, NOW)
+    assert unrest is not None and Path(unrest.path).name == "w.bin"
 
 
 def test_copies_beside_a_shard_in_another_folder(tmp_path: Path) -> None:
@@ -145,9 +164,17 @@ def test_copies_beside_a_shard_in_another_folder(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     (tmp_path / "b" / ".w.bin.AbCdEf").touch()
     json, w = str(tmp_path / "model.json"), "w.bin"
-    now = time.time_ns()
-    assert unrest_ns({json: OLD, str(tmp_path / "a" / w): OLD}, now) == 0
-    assert unrest_ns({json: OLD, str(tmp_path / "b" / w): OLD}, now) > 0
+    now = time.time_ns() + SECOND  # the folders are at rest
+    young = Identity(1, 2, 3, now - SECOND, now - SECOND)
+    root = str(tmp_path)
+    assert find_unrest(root, {json: young, str(tmp_path / "a" / w): young}, now) is None
+    unrest = find_unrest(root, {json: young, str(tmp_path / "b" / w): young}, now)
+    assert unrest and unrest.path == str(tmp_path / "b" / ".w.bin.AbCdEf")
+    # The first file of a new model is copied: the old one is still whole.
+    later = now + 3600 * SECOND
+    os.utime(tmp_path / "b" / ".w.bin.AbCdEf", ns=(later, later))
+    watched = {json: young, str(tmp_path / "b" / w): young}
+    assert find_unrest(root, watched, later) is None
 
 
 # Writers
@@ -290,9 +317,85 @@ def test_written_to_all_the_time(app: Flask, directory: Path, url: str) -> None:
         if url == "/models/m/a.bin":
             assert response.data == b""
         else:
-            error = "model.json: is being written to; ask again"
+            error = "b.bin: is being written to; ask again"
             assert response.get_json() == {"error": error}
     assert load(client) == HALVES
+
+
+def test_after_a_wait_in_vain_nobody_waits(
+    app: Flask, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits serves nobody else."""
+    monkeypatch.setattr(directory_module, "_HOPELESS", 0.5)
+    client = app.test_client()
+    with written_to(app, directory / "b.bin"):
+        status, seconds = timed(client)
+        assert status == 503 and seconds > 0.4
+        status, seconds = timed(client)
+        assert status == 503 and seconds < 0.2
+    rest(directory / "b.bin")
+    status, seconds = timed(client)
+    assert status == 200 and seconds < 0.2
+
+
+def relink(link: Path, target: Path) -> None:
+    new = link.with_name("new")
+    new.symlink_to(target)
+    new.replace(link)
+
+
+def test_links_switched_one_by_one(make_app: MakeApp, tmp_path: Path) -> None:
+    """What they lead to is old on both sides."""
+    for release, shards in (("r1", HALVES), ("r2", NEW)):
+        write_model(tmp_path / "m" / release, shards=shards)
+    directory = tmp_path / "m" / "served"
+    directory.mkdir()
+    for name in ("model.json", *HALVES):
+        (directory / name).symlink_to(tmp_path / "m" / "r1" / name)
+    app = make_app(TFJS_MODELS={"m": directory}, TFJS_LINK_ROOTS=[tmp_path / "m"])
+    client = app.test_client()
+    rest(*tmp_path.glob("m/*/*"))
+    time.sleep(quiet.QUIET_NS / 1e9)
+    assert load(client) == HALVES
+    relink(directory / "a.bin", tmp_path / "m" / "r2" / "a.bin")
+
+    def go_on(stop: threading.Event) -> None:
+        stop.wait(0.1)
+        relink(directory / "b.bin", tmp_path / "m" / "r2" / "b.bin")
+
+    with in_background(go_on):
+        assert load(client) == NEW
+
+
+def test_a_folder_of_shards_is_renamed(make_app: MakeApp, tmp_path: Path) -> None:
+    for release, shards in (("r1", HALVES), ("r2", NEW)):
+        write_model(
+            tmp_path / release, shards={f"w/{n}": data for n, data in shards.items()}
+        )
+    app = make_app(TFJS_MODELS={"m": tmp_path / "r1"})
+    client = app.test_client()
+    rest(*tmp_path.glob("r*/w/*"))
+    time.sleep(quiet.QUIET_NS / 1e9)
+    assert load(client) == HALVES
+    (tmp_path / "r1" / "w").rename(tmp_path / "r1" / "old")
+    (tmp_path / "r2" / "w").rename(tmp_path / "r1" / "w")
+    status, seconds = timed(client)
+    assert status == 200 and seconds > 0.9 * quiet.QUIET_NS / 1e9
+    assert load(client) == NEW
+
+
+def test_a_shard_that_comes_back(app: Flask, directory: Path) -> None:
+    """As a checkout does: it removes a file and writes a new one."""
+    client = app.test_client()
+    rest(directory / "b.bin")
+    (directory / "b.bin").unlink()
+
+    def put_back(stop: threading.Event) -> None:
+        stop.wait(0.1)
+        (directory / "b.bin").write_bytes(NEW["b.bin"])
+
+    with in_background(put_back):
+        assert load(client) == {**HALVES, "b.bin": NEW["b.bin"]}
 
 
 def test_it_is_no_fault_of_the_model(
@@ -427,6 +530,6 @@ def test_commands_wait_too(app: Flask, directory: Path) -> None:
     with written_to(app, directory / "b.bin"):
         refused = show()
     assert refused.exit_code == 1
-    assert "m/model.json: model.json: is being written to" in refused.output
+    assert "m/model.json: b.bin: is being written to" in refused.output
     (directory / "b.bin").touch()
     assert show().exit_code == 0

@@ -371,6 +371,21 @@ def test_whole() -> None:
 
 GRAPH: Any = {"modelTopology": {"node": [], "library": {}}, "format": "graph-model"}
 LAYERS: Any = {"modelTopology": LAYERS_TOPOLOGY, "format": "layers-model"}
+FLATTEN: Any = {
+    "modelTopology": {
+        "class_name": "Sequential",
+        "config": {
+            "name": "s",
+            "layers": [
+                {
+                    "class_name": "Flatten",
+                    "config": {"name": "f", "batch_input_shape": [None, 2, 2]},
+                }
+            ],
+        },
+    },
+    "format": "layers-model",
+}
 NO_WEIGHTS: Any = [{"paths": [], "weights": []}]
 
 
@@ -378,8 +393,11 @@ NO_WEIGHTS: Any = [{"paths": [], "weights": []}]
     ("document", "manifest", "repaired"),
     [
         (LAYERS, None, None),
-        ({**LAYERS, "weightsManifest": []}, None, "left out"),
-        ({**LAYERS, "weightsManifest": NO_WEIGHTS}, None, "left out"),
+        ({**FLATTEN, "weightsManifest": []}, None, "left out"),
+        ({**FLATTEN, "weightsManifest": NO_WEIGHTS}, None, "left out"),
+        # Its weights are lost, and the browser is to say so.
+        ({**LAYERS, "weightsManifest": []}, [], None),
+        ({**LAYERS, "weightsManifest": NO_WEIGHTS}, NO_WEIGHTS, None),
         (dense_document("w.bin"), dense_document("w.bin")["weightsManifest"], None),
         (GRAPH, [], "added"),
         ({**GRAPH, "weightsManifest": []}, [], None),
@@ -395,7 +413,7 @@ def test_manifest(document: Any, manifest: Any, repaired: str | None) -> None:
     assert [str(repair) for repair in repairs] == [
         f"weightsManifest: {reason}"
         for reason in [
-            "holds no weight, which loadLayersModel() refuses; it is left out"
+            "is empty, which loadLayersModel() with onProgress refuses; it is left out"
             if repaired == "left out"
             else "is missing, which loadGraphModel() refuses; an empty one is added"
         ]
@@ -514,9 +532,9 @@ def test_groups_of_a_bare_list(make_app: MakeApp, tmp_path: Path) -> None:
 
 
 def test_no_weights(make_app: MakeApp, tmp_path: Path) -> None:
-    document = {**LAYERS, "weightsManifest": []}
+    document = {**FLATTEN, "weightsManifest": []}
     client = serve(make_app, tmp_path, document=document, shards={}).test_client()
-    assert client.get(URL).get_json() == LAYERS
+    assert client.get(URL).get_json() == FLATTEN
     write_model(tmp_path / "m", document=GRAPH, shards={})
     assert client.get(URL).get_json() == {**GRAPH, "weightsManifest": []}
 
@@ -568,9 +586,9 @@ def run(app: Flask, *arguments: str) -> Result:
             "is added",
         ),
         (
-            {"document": {**LAYERS, "weightsManifest": []}, "shards": {}},
-            "weightsManifest: holds no weight, which loadLayersModel() refuses; it is "
-            "left out",
+            {"document": {**FLATTEN, "weightsManifest": []}, "shards": {}},
+            "weightsManifest: is empty, which loadLayersModel() with onProgress "
+            "refuses; it is left out",
         ),
         ({}, None),
     ],

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import MakeApp
 from conftest import grow_old
+from filesystem import tick
 from filesystem import time_limit
 from flask import Blueprint
 from flask import Flask
@@ -403,7 +404,8 @@ def test_what_cannot_be_delivered(
     for _ in range(3):
         assert preload(app, "dense", "model.json") == []
     (record,) = caplog.records
-    assert record.message.startswith("tfjs_preload('dense') preloads nothing: ")
+    call = "tfjs_preload('dense', 'model.json')"
+    assert record.message.startswith(f"{call} preloads nothing: ")
     assert reason in record.message
     assert str(tmp_path) not in record.message
 
@@ -605,3 +607,38 @@ def test_shards_in_other_folders(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(TFJS_MODELS={"m": tmp_path / "m"})
     grow_old(app)
     assert ready(app, "m", "v1/n.json") == asked_for(app, "/models/m/v1/n.json")
+
+
+def test_a_query_of_the_app_goes_along(app: Flask) -> None:
+    """As the client does, which appends it to the URL of each shard."""
+
+    @app.url_defaults
+    def add(endpoint: str, values: dict[str, Any]) -> None:
+        values["next"] = "/a/b"
+
+    grow_old(app)
+    json, shard = ready(app, "dense")
+    assert json == "/models/dense/model.json?next=/a/b"
+    assert re.fullmatch(r"/models/dense/weights\.[0-9a-f]{32}\.bin\?next=/a/b", shard)
+
+
+def test_outside_of_an_app() -> None:
+    assert tfjs_preload("dense") == ""
+
+
+def test_the_main_model_becomes_another(make_app: MakeApp, tmp_path: Path) -> None:
+    directory = write_model(tmp_path / "m", entry="other.json")
+    (directory / "model.json").write_text('{"no": "model"}')
+    app = make_app(TFJS_MODELS={"m": directory})
+    grow_old(app)
+    other = ready(app, "m")
+    app.test_client().get("/models/m/model.json")
+    tick(tmp_path)
+    # In place: the names in the directory stay as they are.
+    document = json.dumps(dense_document("new.bin"))
+    (directory / "new.bin").write_bytes(DENSE_BYTES[::-1])
+    app.test_client().get("/models/m/model.json")
+    (directory / "model.json").write_text(document)
+    answer = app.test_client().get("/models/m/model.json").get_json()
+    (path,) = answer["weightsManifest"][0]["paths"]
+    assert ready(app, "m") == [other[0], f"/models/m/{path}"]

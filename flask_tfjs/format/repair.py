@@ -15,6 +15,7 @@ from .layout import PlacedWeight
 from .layout import Shard
 from .manifest import ModelJSON
 from .manifest import shown
+from .topology import may_have_weights
 
 Cuts = tuple[tuple["Slice", ...], ...]
 
@@ -45,17 +46,23 @@ class Slice:
 def mend_manifest(model: ModelJSON) -> tuple[Any, list[Repair]]:
     """The JSON's document as the loaders read it, and what was mended for that.
 
-    ``loadLayersModel`` refuses an empty manifest (tfjs-layers ``src/models.ts``),
-    ``loadGraphModel`` a missing one (tfjs-converter ``graph_model.ts``, ``loadSync``).
+    ``loadGraphModel`` refuses a missing manifest (tfjs-converter ``graph_model.ts``,
+    ``loadSync``), ``loadLayersModel`` with ``onProgress`` an empty one (tfjs-core
+    ``src/io/progress.ts``). The latter stays where a layer may have weights: without
+    it the browser would make them up, silently.
     """
     if model.is_list:
         return model.document, []
-    document = dict(model.document)
-    manifest = document.pop("weightsManifest", None)
-    if model.kind != "layers-model" or any(True for _ in model.weights):
-        repairs = [] if manifest is not None else [_ADDED]
-        return {**document, "weightsManifest": manifest or []}, repairs
-    return document, [] if manifest is None else [_LEFT_OUT]
+    manifest = model.document.get("weightsManifest")
+    if model.kind == "graph-model" and manifest is None:
+        return {**model.document, "weightsManifest": []}, [_ADDED]
+    if model.kind == "layers-model" and manifest is not None:
+        weightless = not any(True for _ in model.weights)
+        if weightless and not may_have_weights(model.document):
+            document = dict(model.document)
+            del document["weightsManifest"]
+            return document, [_LEFT_OUT]
+    return model.document, []
 
 
 _ADDED = Repair(
@@ -64,7 +71,7 @@ _ADDED = Repair(
 )
 _LEFT_OUT = Repair(
     "weightsManifest",
-    "holds no weight, which loadLayersModel() refuses; it is left out",
+    "is empty, which loadLayersModel() with onProgress refuses; it is left out",
 )
 
 

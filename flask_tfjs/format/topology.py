@@ -25,6 +25,20 @@ LOADERS: Mapping[Kind, str] = MappingProxyType(
     }
 )
 
+# Layers of tfjs-layers that never have weights; a model inside a model has those of
+# its layers.
+_WITHOUT_WEIGHTS = frozenset(
+    """
+    Activation Add AlphaDropout Average AveragePooling1D AveragePooling2D
+    AveragePooling3D CategoryEncoding CenterCrop Concatenate Cropping2D Dot Dropout ELU
+    Flatten Functional GaussianDropout GaussianNoise GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D InputLayer LeakyReLU
+    Masking MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum Model Multiply
+    Permute RandomWidth ReLU RepeatVector Rescaling Reshape Resizing Sequential Softmax
+    SpatialDropout1D ThresholdedReLU UpSampling2D ZeroPadding2D
+    """.split()
+)
+
 Shape = tuple[int | None, ...]
 
 
@@ -63,6 +77,14 @@ def describe(model: ModelJSON) -> Topology:
 def keras_layers(document: Any) -> Iterator[dict[str, Any]]:
     """The layers of a layers model's document, those of nested models after theirs."""
     yield from _layers(_model_config(_dict(_dict(document).get("modelTopology"))))
+
+
+def may_have_weights(document: Any) -> bool:
+    """Whether a layer of a layers model's document may have weights."""
+    return any(
+        layer.get("class_name") not in _WITHOUT_WEIGHTS
+        for layer in keras_layers(document)
+    )
 
 
 def _describe_graph(document: dict[str, Any]) -> Topology:

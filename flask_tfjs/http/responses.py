@@ -85,6 +85,9 @@ def represent(
 def _refuse(
     status: int, representation: Representation, headers: list[Header]
 ) -> Response:
+    if status >= 400:
+        # How long the representation may be kept says nothing about the refusal.
+        headers = [h if "max-age" not in h[1] else _NO_STORE for h in headers]
     if status == 416:
         headers.append(("Content-Range", f"bytes */{representation.length}"))
     elif status == 412 and representation.media_type == media_types.JSON:
@@ -113,6 +116,12 @@ def replace_body(response: Response, body: bytes, media_type: str) -> None:
     response.set_data(body)
     response.headers["Content-Type"] = media_type
     response.headers.pop("Content-Encoding", None)
+
+
+def is_altered(response: Response) -> bool:
+    """Whether somebody gave an answer of ours another status."""
+    made_as = getattr(response, "made_as", None)
+    return made_as is not None and made_as != response.status_code
 
 
 def _evaluate(request: Request, representation: Representation) -> Answer:

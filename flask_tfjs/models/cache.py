@@ -8,7 +8,7 @@ import errno
 import hashlib
 import logging
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -27,13 +27,18 @@ MAX_DIGESTS = 100_000
 #: Bytes of all encoded files together. The least used go first.
 MAX_ENCODED_BYTES = 4 * 1024**3
 
-_DATABASE = "digests.sqlite3"
+# The number is that of the layout.
+_DATABASE = "digests-1.sqlite3"
 _ENCODED = "encoded"
 _LOCKS = "locks"
 
 # Another process writes for a moment only; nobody waits long for a digest that can be
 # computed.
-_PATIENCE_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.2
+_HASHING_SECONDS = 10.0
+
+# After a failure, seconds without the database: a request asks for many digests.
+_PAUSE_SECONDS = 30.0
 
 _SECONDS_A_DAY = 24 * 60 * 60
 
@@ -42,6 +47,10 @@ CREATE TABLE IF NOT EXISTS digests (
     key TEXT PRIMARY KEY, sha256 BLOB, proof BLOB, day INTEGER
 ) WITHOUT ROWID
 """
+
+
+class _Damaged(OSError):
+    """The database was damaged; the next look finds a new one."""
 
 
 class Cache:
@@ -56,10 +65,11 @@ class Cache:
     def __init__(self, path: str) -> None:
         self.path = path
         self._told: set[str] = set()
+        self._paused_until = 0.0
 
     def digest(self, key: str) -> bytes | None:
         """The SHA-256 remembered as *key*."""
-        if not os.path.exists(self._database):
+        if self._is_paused() or not os.path.exists(self._database):
             return None
         with self._harmless():
             return self._look_up(key)
@@ -67,19 +77,21 @@ class Cache:
 
     def remember(self, key: str, sha256: bytes) -> None:
         """Keep *sha256* under *key*, whatever was there before."""
-        with self._harmless():
-            os.makedirs(self.path, exist_ok=True)
-            self._write(key, sha256)
+        if not self._is_paused():
+            with self._harmless():
+                os.makedirs(self.path, exist_ok=True)
+                self._write(key, sha256)
 
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Exclude the other processes that do the same for *key*."""
+        """Exclude the other processes that do the same for *key*, but not for ever: one
+        of them may stand still."""
         with contextlib.ExitStack() as stack:
             with self._harmless():
                 os.makedirs(os.path.join(self.path, _LOCKS), exist_ok=True)
                 name = hashlib.sha256(key.encode()).hexdigest()[:32]
                 path = os.path.join(self.path, _LOCKS, name)
-                stack.enter_context(locked(path))
+                stack.enter_context(locked(path, _HASHING_SECONDS))
                 # One that waits for the file that goes may meet another with a new
                 # one: then both do the work, which is no harm.
                 stack.callback(_remove, path)
@@ -105,9 +117,9 @@ class Cache:
         folder = self.encoded_folder
         os.makedirs(folder, exist_ok=True)
         hasher, length = hashlib.sha256(), 0
-        fd, temporary = tempfile.mkstemp(dir=folder, prefix=".")
+        temporary = os.path.join(folder, f".{secrets.token_hex(16)}")
         try:
-            with open(fd, "wb") as file:
+            with open(temporary, "xb") as file:
                 for block in blocks:
                     hasher.update(block)
                     length += len(block)
@@ -116,7 +128,6 @@ class Cache:
                 file.flush()
                 os.fsync(file.fileno())
             if length <= max_bytes:
-                os.chmod(temporary, 0o644)  # the server may be another user
                 # Before the file is there: without it nobody would trust the file.
                 self._write(name, hasher.digest())
                 os.replace(temporary, self.encoded_path(name))
@@ -177,11 +188,16 @@ class Cache:
             _remove(path)
             excess -= size
 
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until
+
     @contextlib.contextmanager
     def _harmless(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ImportError) as error:
+            if not isinstance(error, _Damaged):
+                self._paused_until = time.monotonic() + _PAUSE_SECONDS
             message = str(error.strerror if isinstance(error, OSError) else error)
             if message not in self._told:
                 self._told.add(message)
@@ -215,8 +231,11 @@ def _connect(path: str) -> Iterator[sqlite3.Connection]:
     except sqlite3.DatabaseError as error:
         for damaged in (path, f"{path}-journal"):
             _remove(damaged)
-        message = f"its database was damaged and is begun anew ({error})"
-        raise OSError(errno.EIO, message) from error
+        message = (
+            f"its database was damaged and is begun anew ({error}); what 'flask tfjs "
+            "compress' made must be made again"
+        )
+        raise _Damaged(errno.EIO, message) from error
 
 
 def _proof(key: str, sha256: bytes) -> bytes:

@@ -34,7 +34,10 @@ class Catalogue:
         self._directories: dict[str, ModelDirectory] = {}
 
     def names(self) -> list[str]:
-        return list(self.sources.all())
+        names = self.sources.all()
+        for gone in self._directories.keys() - names.keys():
+            self._directories.pop(gone, None)
+        return list(names)
 
     def directory(self, name: str) -> ModelDirectory:
         """The directory registered as *name*.
@@ -49,6 +52,7 @@ class Catalogue:
                 f"the folder of models cannot be read: {folder.unreadable}", name
             )
         if path is None:
+            self._directories.pop(name, None)
             raise ModelNotFound(f"no model is registered as {name!r}")
         directory = self._directories.get(name)
         if directory is None or directory.path != path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
+import time
 import zlib
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -40,7 +42,7 @@ from .files import Identity
 from .files import OpenFile
 from .files import Root
 from .files import identify
-from .quiet import unrest_ns
+from .quiet import find_unrest
 
 # Part of a model's digest: raise it whenever one model's JSON is written differently,
 # or clients would keep the old text under the same tag.
@@ -50,6 +52,9 @@ _JSON_VERSION = b"flask-tfjs json 2"
 _POINTER_SIZE = 1024
 
 _WINDOW_SIZE = 64 * 1024
+
+# Seconds.
+_SECOND_LOOK = 0.02
 
 # After a change was seen; the next look tells how long to wait.
 _AGAIN_NS = 50_000_000
@@ -113,11 +118,22 @@ class Verdict:
     watched: Mapping[str, Identity | None]
     settled: bool
 
-    def is_current(self) -> bool:
-        return self.settled and self._unchanged()
+    @property
+    def is_fault(self) -> bool:
+        """Whether the model cannot be loaded, and that is not for a moment only."""
+        return isinstance(self.outcome, InvalidModel) and not isinstance(
+            self.outcome, BeingWritten
+        )
 
-    def _unchanged(self) -> bool:
-        return all(identify(path) == seen for path, seen in self.watched.items())
+    def is_current(self) -> bool:
+        return self.settled and self.changed() is None
+
+    def changed(self) -> str | None:
+        """The path of a file that is no longer what it was."""
+        for path, seen in self.watched.items():
+            if identify(path) != seen:
+                return path
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +200,15 @@ def judge(root: Root, entry: str, digests: Digests, *, repair: bool = True) -> V
     :param repair: whether to mend what can be mended.
     """
     verdict = _judge_once(root, entry, digests, repair)
+    if verdict.is_fault:
+        # Linux cuts a file first and stamps it then: for a moment it looks old and cut.
+        time.sleep(_SECOND_LOOK)
     # Two files of two moments must not make one model.
-    if not verdict._unchanged():
-        fault = BeingWritten(entry)
-        return Verdict(fault, verdict.watched, settled=False)
-    return verdict
+    changed = verdict.changed()
+    if changed is None:
+        return verdict
+    fault = BeingWritten(os.path.relpath(changed, root.path))
+    return Verdict(fault, verdict.watched, settled=False)
 
 
 def read(root: Root, entry: str) -> Reading:
@@ -281,9 +301,10 @@ def _judge_once(root: Root, entry: str, digests: Digests, repair: bool) -> Verdi
     outcome: Delivery | InvalidModel | None
     try:
         found = _look(root, entry, reading, watched, repair)
-        wait = unrest_ns(watched, digests.clock()) if found is not None else 0
-        if wait:
-            outcome = BeingWritten(entry, wait)
+        unrest = found and find_unrest(root.path, watched, digests.clock())
+        if unrest:
+            where = os.path.relpath(unrest.path, root.path)
+            outcome = BeingWritten(where, unrest.again_ns)
         elif isinstance(found, Examination):
             outcome = _deliver(root, entry, reading.sha256, found, digests, watched)
         else:

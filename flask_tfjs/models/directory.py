@@ -45,6 +45,9 @@ MAIN = "model.json"
 # Seconds that a request waits for a model that is being written to.
 _PATIENCE = 1.5
 
+# Seconds after a wait in vain in which nobody waits for that model.
+_HOPELESS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class ServedFile:
@@ -113,7 +116,8 @@ class ModelDirectory:
         self._delivered = Delivered()
         self._main: str | None = None  # in place of MAIN, where that is no model
         self._absent: dict[str | None, ModelNotFound] = {}
-        self._preparing: set[str | None] = set()
+        self._preparing: set[tuple[int, str | None]] = set()
+        self._hopeless: dict[str, float] = {}
 
     def listing(self) -> Listing:
         """The names in the directory, as they are now.
@@ -156,7 +160,9 @@ class ModelDirectory:
         :raises InvalidModel: it cannot be loaded, or the directory is missing.
         """
         try:
-            return self.delivery(MAIN)
+            delivery = self.delivery(MAIN)
+            self._main = None
+            return delivery
         except ModelNotFound as error:
             entries = self.entries()
             if not entries:
@@ -192,8 +198,10 @@ class ModelDirectory:
         return None
 
     def _prepare(self, entry: str | None) -> None:
+        key = (os.getpid(), entry)  # a child has none of its parent's threads
+
         def prepare() -> None:
-            self._preparing.add(entry)
+            self._preparing.add(key)
             absent = None
             try:
                 self.main() if entry is None else self.delivery(entry)
@@ -202,13 +210,13 @@ class ModelDirectory:
             except InvalidModel:
                 pass  # the verdict says it
             finally:
-                self._preparing.discard(entry)
+                self._preparing.discard(key)
             if absent is None:
                 self._absent.pop(entry, None)
             else:
                 self._absent[entry] = absent
 
-        if entry not in self._preparing:
+        if key not in self._preparing:
             threading.Thread(target=prepare, daemon=True).start()
 
     def examine(self, entry: str) -> Examination:
@@ -288,14 +296,26 @@ class ModelDirectory:
                         self._delivered.keep(verdict.outcome)
             # Outside of the lock: all who wait may look again at the same time.
             if not isinstance(verdict.outcome, BeingWritten):
+                self._hopeless.pop(entry, None)
                 return verdict
-            wait = verdict.outcome.again_ns / 1e9
-            if time.monotonic() + wait > deadline:
+            if not self._wait(entry, verdict.outcome, deadline):
                 return verdict
-            time.sleep(wait)
+
+    def _wait(self, entry: str, fault: BeingWritten, deadline: float) -> bool:
+        """Wait for the end of a writer, unless there is little hope."""
+        now, wait = time.monotonic(), fault.again_ns / 1e9
+        if now < self._hopeless.get(entry, 0):
+            return False
+        if now + wait > deadline:
+            # Those who ask next need not find out by waiting, too.
+            self._hopeless[entry] = now + _HOPELESS
+            return False
+        time.sleep(wait)
+        return True
 
     def _forget(self, entry: str) -> None:
         self._verdicts.pop(entry, None)
+        self._hopeless.pop(entry, None)
         self._delivered.forget(entry)
 
     def _content(self, name: str, deadline: float) -> ServedFile | None:

@@ -49,6 +49,7 @@ class FileChanged(OSError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} was written to while it was being read")
+        self.name = name
 
 
 def identify(path: str) -> Identity | None:
@@ -121,15 +122,16 @@ class OpenFile:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The bytes ``[start, stop)``.
 
-        :raises FileChanged: the file is no longer the one that was opened. The last
-            block is not yielded before that is known.
+        :raises FileChanged: the file is no longer the one that was opened. No block is
+            yielded before that is known, since a cache may keep a part and have it
+            completed later (RFC 9111 3.4).
         """
         stop = self.identity.size if stop is None else stop
         offset = start
         while offset < stop:
             block = self.read(offset, min(BLOCK_SIZE, stop - offset))
             offset += len(block)
-            if not block or (offset == stop and not self.is_unchanged()):
+            if not block or not self.is_unchanged():
                 raise FileChanged(self.name)
             yield block
 
@@ -150,8 +152,8 @@ class Body:
 
     A registered directory can be written to while it is served. Headers with a tag and
     a length have gone out by then, so the only honest end is to cut the connection:
-    iteration raises :class:`FileChanged` before the last block, and every client sees
-    a transfer that is too short.
+    iteration raises :class:`FileChanged`, and every client sees a transfer that is too
+    short.
 
     :raises FileChanged: it has changed before the first block was read.
     :param promise: for a file whose identity is too young to be trusted: all bytes of
