@@ -27,6 +27,20 @@ LAYERS_TOPOLOGY = {
     },
 }
 
+#: A model without weights.
+FLATTEN_TOPOLOGY = {
+    "class_name": "Sequential",
+    "config": {
+        "name": "s",
+        "layers": [
+            {
+                "class_name": "Flatten",
+                "config": {"name": "f", "batch_input_shape": [None, 2, 2]},
+            }
+        ],
+    },
+}
+
 #: Three inputs, two units: eight floats.
 DENSE_WEIGHTS = [
     {"name": "dense/kernel", "shape": [3, 2], "dtype": "float32"},

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from javascript import Function
 from javascript import javascript
 from models import DENSE_BYTES
+from models import FLATTEN_TOPOLOGY
 from models import LAYERS_TOPOLOGY
 from models import dense_document
 
@@ -611,18 +612,6 @@ def client() -> Iterator[Function]:
         yield function
 
 
-LAYERS_WITHOUT_WEIGHTS = {
-    "class_name": "Sequential",
-    "config": {
-        "name": "s",
-        "layers": [
-            {
-                "class_name": "Flatten",
-                "config": {"name": "f", "batch_input_shape": [None, 2, 2]},
-            }
-        ],
-    },
-}
 EMPTY_GROUP = {"paths": ["a.bin"], "weights": []}
 NO_MANIFEST = object()
 
@@ -630,11 +619,11 @@ LEFT_OUT = "is empty, which loadLayersModel() with onProgress refuses; it is lef
 ADDED = "is missing, which loadGraphModel() refuses; an empty one is added"
 
 LOADABLE: dict[str, tuple[Any, Any, Any, list[str]]] = {
-    "layers, none": (LAYERS_WITHOUT_WEIGHTS, NO_MANIFEST, NO_MANIFEST, []),
-    "layers, null": (LAYERS_WITHOUT_WEIGHTS, None, None, []),
-    "layers, empty": (LAYERS_WITHOUT_WEIGHTS, [], NO_MANIFEST, [LEFT_OUT]),
+    "layers, none": (FLATTEN_TOPOLOGY, NO_MANIFEST, NO_MANIFEST, []),
+    "layers, null": (FLATTEN_TOPOLOGY, None, None, []),
+    "layers, empty": (FLATTEN_TOPOLOGY, [], NO_MANIFEST, [LEFT_OUT]),
     "layers, empty group": (
-        LAYERS_WITHOUT_WEIGHTS,
+        FLATTEN_TOPOLOGY,
         [EMPTY_GROUP],
         NO_MANIFEST,
         [LEFT_OUT],

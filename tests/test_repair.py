@@ -25,6 +25,7 @@ from javascript import Function
 from javascript import javascript
 from models import DENSE_BYTES
 from models import DENSE_WEIGHTS
+from models import FLATTEN_TOPOLOGY
 from models import LAYERS_TOPOLOGY
 from models import dense_document
 from models import write_model
@@ -371,21 +372,7 @@ def test_whole() -> None:
 
 GRAPH: Any = {"modelTopology": {"node": [], "library": {}}, "format": "graph-model"}
 LAYERS: Any = {"modelTopology": LAYERS_TOPOLOGY, "format": "layers-model"}
-FLATTEN: Any = {
-    "modelTopology": {
-        "class_name": "Sequential",
-        "config": {
-            "name": "s",
-            "layers": [
-                {
-                    "class_name": "Flatten",
-                    "config": {"name": "f", "batch_input_shape": [None, 2, 2]},
-                }
-            ],
-        },
-    },
-    "format": "layers-model",
-}
+FLATTEN: Any = {"modelTopology": FLATTEN_TOPOLOGY, "format": "layers-model"}
 NO_WEIGHTS: Any = [{"paths": [], "weights": []}]
 
 
