@@ -38,7 +38,6 @@ from .models.directory import ServedFile
 from .models.files import Body
 from .models.files import FileChanged
 from .models.files import OpenFile
-from .models.files import Promise
 from .models.summary import summarize
 from .state import State
 
@@ -289,10 +288,9 @@ def _open(path: str, digest: Digest, start: int, stop: int) -> Body:
     if file.identity != digest.identity:
         file.close()
         raise FileChanged(file.name)
-    promise = Promise(digest.offset, digest.length, digest.sha256)
     return Body(
         file,
         digest.offset + start,
         digest.offset + stop,
-        None if digest.settled else promise,
+        None if digest.settled else digest.promise,
     )

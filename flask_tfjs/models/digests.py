@@ -14,6 +14,7 @@ from ..locks import KeyedLocks
 from .cache import Cache
 from .files import Identity
 from .files import OpenFile
+from .files import Promise
 from .files import identify
 
 # A write within the grain of the file system's clock leaves no trace in the identity.
@@ -36,6 +37,10 @@ class Digest:
     length: int
     sha256: bytes
     settled: bool
+
+    @property
+    def promise(self) -> Promise:
+        return Promise(self.offset, self.length, self.sha256)
 
 
 class Digests:

@@ -4,9 +4,9 @@ the digest of what they encode. So none can be stale: another content has anothe
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,11 +16,10 @@ from .delivery import Piece
 from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
-from .files import FileChanged
 from .files import Identity
-from .files import OpenFile
 from .files import Root
 from .files import identify
+from .files import verified_blocks
 
 #: The codings that shards are encoded in, where they can be made. Who takes zstd takes
 #: br as well, which makes weights smaller.
@@ -75,10 +74,10 @@ class Encodings:
             return {}
         found = {}
         for coding in SHARD_CODINGS:
-            if _name(sha256, coding) in self._names:
-                encoded = self._find(self._cache, sha256, coding)
-                if encoded is not None:
-                    found[coding] = encoded
+            name = _name(sha256, coding)
+            encoded = self._find(self._cache, name) if name in self._names else None
+            if encoded is not None:
+                found[coding] = encoded
         return found
 
     def _listed(self, folder: str) -> bool:
@@ -94,22 +93,22 @@ class Encodings:
             return False
         return bool(self._names)
 
-    def _find(self, cache: Cache, sha256: bytes, coding: str) -> EncodedFile | None:
-        path = cache.encoded_path(_name(sha256, coding))
+    def _find(self, cache: Cache, name: str) -> EncodedFile | None:
+        path = cache.encoded_path(name)
         identity = identify(path)
-        known = self._proven.get(identity) if identity is not None else None
-        if known is None and identity is not None:
-            known = self._prove(cache, path, sha256, coding)
+        if identity is None:
+            return None
+        known = self._proven.get(identity)
+        if known is None:
+            known = self._prove(cache, name, path)
             if known is not None and known.digest.settled:
                 if len(self._proven) >= _MAX_PROVEN:
                     self._proven.clear()
                 self._proven[identity] = known
         return known
 
-    def _prove(
-        self, cache: Cache, path: str, sha256: bytes, coding: str
-    ) -> EncodedFile | None:
-        expected = cache.digest(_name(sha256, coding))
+    def _prove(self, cache: Cache, name: str, path: str) -> EncodedFile | None:
+        expected = cache.digest(name)
         try:
             digest = self._digests.of(path)
         except OSError:
@@ -143,23 +142,22 @@ class Encodings:
             return Encoding(name, coding, digest.length, found.digest.length, kept=True)
         most = int(digest.length * (1 - MIN_GAIN))
         with root.open(piece.file) as file:
-            blocks = encoded_blocks(_verified(file, digest, progress), coding)
+            start, stop = digest.offset, digest.offset + digest.length
+            blocks = verified_blocks(file, digest.promise, start, stop)
             length = self._cache.write_encoded(
-                _name(digest.sha256, coding), blocks, most
+                _name(digest.sha256, coding),
+                encoded_blocks(_counted(blocks, progress), coding),
+                most,
             )
         return Encoding(name, coding, digest.length, length, kept=length <= most)
 
 
-def _verified(
-    file: OpenFile, digest: Digest, progress: Callable[[int], object]
+def _counted(
+    blocks: Iterable[bytes], progress: Callable[[int], object]
 ) -> Iterator[bytes]:
-    hasher = hashlib.sha256()
-    for block in file.blocks(digest.offset, digest.offset + digest.length):
-        hasher.update(block)
+    for block in blocks:
         progress(len(block))
         yield block
-    if hasher.digest() != digest.sha256:
-        raise FileChanged(file.name)
 
 
 def _name(sha256: bytes, coding: str) -> str:

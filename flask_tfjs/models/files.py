@@ -167,7 +167,7 @@ class Body:
         if promise is None:
             blocks = file.blocks(start, stop)
         else:
-            blocks = _verified(file, start, stop, promise)
+            blocks = verified_blocks(file, promise, start, stop)
         try:
             # Now, while there is still time for another answer.
             first = next(blocks, b"")
@@ -183,9 +183,14 @@ class Body:
         self._file.close()
 
 
-def _verified(
-    file: OpenFile, start: int, stop: int, promise: Promise
+def verified_blocks(
+    file: OpenFile, promise: Promise, start: int, stop: int
 ) -> Iterator[bytes]:
+    """The bytes ``[start, stop)`` of *file*, which lie within *promise*.
+
+    :raises FileChanged: the file does not hold what was promised. The last block is
+        not yielded before that is known.
+    """
     hasher, held, offset = hashlib.sha256(), b"", promise.offset
     for block in file.blocks(offset, offset + promise.length):
         hasher.update(block)
