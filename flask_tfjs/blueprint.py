@@ -34,8 +34,8 @@ def create_blueprint(
     """A fresh blueprint that serves TensorFlow.js models.
 
     :param settings: the ``TFJS_*`` keys in lower case without the prefix; they win
-        over ``app.config``. With ``models`` given, the registry is off unless it is
-        given too.
+        over ``app.config``. With ``models`` given, the registry, the store and
+        uploads are off unless they are given too.
     :raises ConfigError: a keyword that is no setting. Wrong values are found when the
         blueprint is registered, since they may depend on the app.
     """

@@ -3,6 +3,7 @@ errors to stderr; exit 0: fine, 1: a fault, 2: a wrong command."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -21,6 +22,7 @@ from flask.cli import NoAppException
 from flask.cli import ScriptInfo
 
 from . import config
+from . import publishing
 from . import reports
 from . import state as states
 from .config import DEFAULT_PREFIX
@@ -33,7 +35,7 @@ from .http import codings
 from .models import registry
 from .models.delivery import BeingWritten
 from .models.delivery import Piece
-from .models.directory import MAIN
+from .models.digests import Digests
 from .models.directory import ModelDirectory
 from .models.encodings import SHARD_CODINGS
 from .models.encodings import Encoding
@@ -41,14 +43,18 @@ from .models.encodings import Encodings
 from .models.files import FileChanged
 from .models.files import Root
 from .models.findings import Finding
-from .models.findings import check_directory
+from .models.findings import check_model
+from .models.names import MAIN
 from .models.names import NAMES
 from .models.names import is_name
+from .models.served import ServedModel
 from .models.summary import summarize
 from .probe import probe
 from .state import State
 
 logger = logging.getLogger("flask_tfjs")
+
+_WAYS_IN = "flask tfjs register NAME PATH, or flask tfjs publish NAME PATH"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -112,7 +118,7 @@ def list_(ctx: click.Context, blueprint: str | None, as_json: bool) -> None:
         reports.list_row(summary, _url(site, reports.main_path(summary)))
         for summary in summaries
     ]
-    fault = site.state.catalogue.sources.fault
+    fault = site.state.catalogue.fault
     if fault is not None:
         click.echo(f"Warning: {fault}", err=True)
     if as_json:
@@ -120,7 +126,7 @@ def list_(ctx: click.Context, blueprint: str | None, as_json: bool) -> None:
     elif rows:
         click.echo(reports.list_table(rows))
     else:
-        click.echo("No models. Add one: flask tfjs register NAME PATH")
+        click.echo(f"No models. Add one: {_WAYS_IN}")
 
 
 @tfjs.command()
@@ -144,7 +150,15 @@ def register(
             f"{name!r} is in the app's TFJS_MODELS, which wins over the registry; "
             "choose another name or remove it there"
         )
+    store = site.state.catalogue.store
+    if store is not None and store.folder(name).is_published:
+        raise ConfigError(
+            f"{name!r} is published, and a name is either registered or published; "
+            f"to publish this directory: flask tfjs publish {name} {path}"
+        )
     directory = _directory_at(path, site.state.settings.link_roots, name)
+    if store is not None and (store.names() or site.state.settings.uploads):
+        states.refuse_nesting(store, [directory.path])
     if not force:
         _require_sound(directory)
     registry.register(_registry_path(site), name, directory.path)
@@ -190,21 +204,21 @@ def show(
 
     A registered name comes first; write ./x for a path.
     """
-    directory, site = _find(ctx, model, blueprint, link_roots)
-    encodings = site.state.encodings if site else Encodings(None, directory.digests)
+    found_model, site = _find(ctx, model, blueprint, link_roots)
+    encodings = site.state.encodings if site else Encodings(None, Digests())
     found: list[reports.ModelReport] = []
     faults: list[str] = []
-    entries = _entries(directory)
+    entries = _entries(found_model)
     for entry in entries:
         # The only model goes by the name that a page is given without an entry.
         shown_as = entry if len(entries) > 1 else MAIN
         try:
-            url = _url(site, f"/{directory.name}/{shown_as}")
-            found.append(reports.describe(directory, entry, url, encodings))
+            url = _url(site, f"/{found_model.name}/{shown_as}")
+            found.append(reports.describe(found_model, entry, url, encodings))
         except InvalidModel as fault:
-            faults.append(printable(f"{directory.label}/{entry}: {fault}"))
+            faults.append(printable(f"{found_model.label}/{entry}: {fault}"))
     if not found and not faults:
-        raise ModelNotFound(f"{directory.label}: {directory.no_model()}")
+        raise ModelNotFound(f"{found_model.label}: {found_model.no_model()}")
     if as_json:
         click.echo(json.dumps([report.as_json() for report in found], indent=2))
     elif found:
@@ -264,17 +278,17 @@ def compress(
         raise ConfigError(
             "TFJS_CACHE is off, so nothing can be kept; set it to a directory"
         )
-    directory = site.state.catalogue.directory(name)
+    model = site.state.catalogue.model(name)
     pieces: dict[str, Piece] = {}
     faults: list[str] = []
-    for entry in _entries(directory):
+    for entry in _entries(model):
         try:
-            pieces.update(directory.delivery(entry).pieces)
+            pieces.update(model.delivery(entry).pieces)
         except InvalidModel as fault:
             faults.append(printable(f"{name}/{entry}: {fault}"))
     if not pieces and not faults:
         raise ModelNotFound(f"{name}: there are no shards to encode")
-    made = _encode(site.state, directory.root, pieces)
+    made = _encode(site.state, model.root, pieces)
     if as_json:
         rows = [dataclasses.asdict(encoding) for encoding in made]
         click.echo(json.dumps(rows, indent=2))
@@ -286,6 +300,104 @@ def compress(
         raise click.ClickException("\n".join(faults))
 
 
+@tfjs.command()
+@click.argument("name")
+@click.argument("path")
+@_blueprint_option
+@click.pass_context
+def publish(ctx: click.Context, name: str, path: str, blueprint: str | None) -> None:
+    """Publish the model in the directory or .json file PATH as NAME.
+
+    It is copied into TFJS_STORE, and pages get it on their next load. The versions
+    before stay for a while.
+    """
+    with _in_app(ctx, blueprint) as site:
+        directory = publishing.open_source(site.state, name, path)
+        entry = publishing.entry_of(directory)
+        total = directory.examine(entry).byte_length
+        with _progress(total, "Publishing") as bar:
+            version = publishing.publish_directory(
+                site.state, name, directory, bar.update
+            )
+    click.echo(reports.published(name, version, _url(site, f"/{name}/{MAIN}")))
+
+
+@tfjs.command()
+@click.argument("name")
+@_blueprint_option
+@_json_option
+@click.pass_context
+def versions(
+    ctx: click.Context, name: str, blueprint: str | None, as_json: bool
+) -> None:
+    """List the versions of NAME that are kept, the newest first."""
+    with _in_app(ctx, blueprint) as site:
+        found = publishing.versions(name, blueprint=site.state.name)
+    rows = [
+        reports.version_row(version, _url(site, f"/{name}/{version.file_name}"))
+        for version in found
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(reports.version_table(rows))
+
+
+@tfjs.command()
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1), metavar="N")
+@_blueprint_option
+@click.pass_context
+def rollback(
+    ctx: click.Context, name: str, version: int, blueprint: str | None
+) -> None:
+    """Make version N of NAME the current one again."""
+    with _in_app(ctx, blueprint) as site:
+        publishing.rollback(name, version, blueprint=site.state.name)
+    click.echo(f"{name} is version {version} again")
+
+
+@tfjs.command()
+@click.argument("name")
+@_blueprint_option
+@click.pass_context
+def unpublish(ctx: click.Context, name: str, blueprint: str | None) -> None:
+    """Remove all versions of NAME from TFJS_STORE. Their numbers are not used again."""
+    with _in_app(ctx, blueprint) as site:
+        publishing.unpublish(name, blueprint=site.state.name)
+    click.echo(f"Unpublished {name}")
+
+
+@tfjs.command()
+@_blueprint_option
+@click.pass_context
+def gc(ctx: click.Context, blueprint: str | None) -> None:
+    """Remove versions and shards that are no longer to be kept from TFJS_STORE.
+
+    That is done after each publish, too. TFJS_KEEP_VERSIONS and TFJS_GRACE say what is
+    kept.
+    """
+    with _in_app(ctx, blueprint) as site:
+        store = site.state.catalogue.store
+        count = len(store.folders()) if store is not None else 0
+        with _progress(count, "Cleaning up") as bar:
+            swept = publishing.collect_all(site.state, bar.update)
+    click.echo(reports.swept(swept))
+    if swept.faults:
+        raise click.ClickException("\n".join(swept.faults))
+
+
+def _progress(length: int, label: str) -> Any:
+    return click.progressbar(length=length, label=label, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _in_app(ctx: click.Context, blueprint: str | None) -> Iterator[_Site]:
+    site = _site(ctx, blueprint)
+    with site.app.app_context():
+        yield site
+
+
 def _encode(state: State, root: Root, pieces: Mapping[str, Piece]) -> list[Encoding]:
     jobs = [
         (name, piece, coding)
@@ -295,7 +407,7 @@ def _encode(state: State, root: Root, pieces: Mapping[str, Piece]) -> list[Encod
     ]
     total = sum(piece.digest.length for _, piece, _ in jobs)
     try:
-        with click.progressbar(length=total, label="Encoding", file=sys.stderr) as bar:
+        with _progress(total, "Encoding") as bar:
             return [
                 state.encodings.make(root, *job, progress=bar.update) for job in jobs
             ]
@@ -310,25 +422,31 @@ def _encode(state: State, root: Root, pieces: Mapping[str, Piece]) -> list[Encod
 
 def _check_site(site: _Site) -> Iterator[Finding]:
     catalogue = site.state.catalogue
-    if catalogue.sources.fault is not None:
-        yield Finding("error", "configuration", catalogue.sources.fault)
+    if catalogue.fault is not None:
+        yield Finding("error", "configuration", catalogue.fault)
     names = catalogue.names()
     if not names:
         yield Finding(
             "error",
             "configuration",
-            "there is no model to check; set TFJS_MODELS, or add one: "
-            "flask tfjs register NAME PATH",
+            f"there is no model to check; set TFJS_MODELS, or add one: {_WAYS_IN}",
         )
     for name in names:
-        yield from _check(catalogue.directory(name), site)
+        if catalogue.is_twice(name):
+            yield Finding(
+                "error",
+                name,
+                "is registered and published, and the registered one is served; "
+                f"unregister it, or unpublish the other: flask tfjs unpublish {name}",
+            )
+        yield from _check(catalogue.model(name), site)
 
 
-def _check(directory: ModelDirectory, site: _Site | None) -> Iterator[Finding]:
-    yield from check_directory(directory)
-    sound = next(directory.sound_entries(), None)
+def _check(model: ServedModel, site: _Site | None) -> Iterator[Finding]:
+    yield from check_model(model)
+    sound = next(model.sound_entries(), None)
     if site is not None and sound is not None:
-        yield from probe(site.app, site.state, directory.name, sound)
+        yield from probe(site.app, site.state, model.name, sound)
 
 
 def _site(ctx: click.Context, blueprint: str | None) -> _Site:
@@ -338,12 +456,12 @@ def _site(ctx: click.Context, blueprint: str | None) -> _Site:
 
 def _find(
     ctx: click.Context, model: str, blueprint: str | None, link_roots: Sequence[str]
-) -> tuple[ModelDirectory, _Site | None]:
-    """The directory registered as *model*, with its app; or the one at that path."""
+) -> tuple[ServedModel, _Site | None]:
+    """What is served as *model*, with its app; or the directory at that path."""
     if is_name(model):
         try:
             site = _site(ctx, blueprint)
-            return site.state.catalogue.directory(model), site
+            return site.state.catalogue.model(model), site
         except NoAppException:
             if not os.path.exists(model):
                 raise ModelNotFound(
@@ -372,13 +490,11 @@ def _directory_at(
     )
 
 
-def _entries(directory: ModelDirectory) -> list[str]:
+def _entries(model: ServedModel) -> list[str]:
     try:
-        return directory.entries()
+        return model.entries()
     except InvalidModel as fault:
-        raise ConfigError(
-            f"{directory.label}: {fault.message} ({directory.path})"
-        ) from None
+        raise ConfigError(f"{model.label}: {fault.message} ({model.path})") from None
 
 
 def _require_sound(directory: ModelDirectory) -> None:

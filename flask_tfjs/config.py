@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from typing import Literal
+from typing import cast
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
@@ -53,9 +54,21 @@ SCRIPT = (
     "sha384-vE8hbVJ4lezako5rlvE7bY0BVzWlFhZncPlckrqNwcUQpVtgbENTgZ8TBbnPjZre",
 )
 
+#: The folder of published models, relative to the instance folder.
+DEFAULT_STORE = "tfjs-models"
+
+# With models of its own a blueprint does not take part in what the app's keys set up.
+_OFF_BESIDE_MODELS = MappingProxyType(
+    {"registry": None, "store": None, "uploads": frozenset[str]()}
+)
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@*,A-Z]+")
 _USUAL_PORTS = MappingProxyType({"http": 80, "https": 443})
 _INTEGRITY = re.compile(r"(sha(256|384|512)-[A-Za-z0-9+/]+={0,2}\s*)+")
+
+
+#: Asked for leave to publish or to read the model of that name: only ``True`` allows.
+Authorize = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,9 @@ class Settings:
     """The checked configuration of one registered blueprint. Paths are absolute.
 
     :ivar models: name -> directory or ``.json`` file; or one folder of directories.
+    :ivar uploads: names that may be saved to over HTTP.
+    :ivar max_upload: bytes.
+    :ivar grace: seconds.
     """
 
     models: Mapping[str, str] | str
@@ -82,12 +98,23 @@ class Settings:
     model_max_age: int
     repair: bool
     cache: str | None
+    store: str | None
+    uploads: Literal["*"] | frozenset[str]
+    authorize_publish: Authorize | None
+    authorize_read: Authorize | None
+    max_upload: int
+    keep_versions: int
+    grace: int
     index: bool | None
     script: Script
 
     @property
     def cors(self) -> Policy:
         return Policy(self.allow_origins, self.allow_credentials)
+
+    def may_be_saved(self, name: str) -> bool:
+        """Whether ``TFJS_UPLOADS`` names the model *name*."""
+        return self.uploads == "*" or name in self.uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +147,39 @@ def read(
         key = PREFIX + field.upper()
         value = overrides.get(field, config.get(key, default))
         values[field] = check(key, value, places)
-    if "models" in overrides and "registry" not in overrides:
-        values["registry"] = None
+    if "models" in overrides:
+        for field in _OFF_BESIDE_MODELS.keys() - overrides.keys():
+            values[field] = _OFF_BESIDE_MODELS[field]
     settings = Settings(**values)
     if settings.allow_credentials and settings.allow_origins == "*":
         raise ConfigError(
             "TFJS_ALLOW_CREDENTIALS needs TFJS_ALLOW_ORIGINS to be a list: browsers "
             'refuse credentials from "*"; name the origins of your pages'
         )
+    _check_uploads(settings)
     _warn_of_unknown_keys(config)
     return settings
+
+
+def _check_uploads(settings: Settings) -> None:
+    if not settings.uploads:
+        if settings.authorize_publish is not None:
+            logger.warning(
+                "TFJS_AUTHORIZE_PUBLISH is set, but TFJS_UPLOADS names no model, so "
+                "nothing can be saved to"
+            )
+        return
+    if settings.store is None:
+        raise ConfigError(
+            "TFJS_UPLOADS needs TFJS_STORE, which is off; set it to a directory "
+            "(create_blueprint(models=…) turns it off unless store= is given too)"
+        )
+    if settings.authorize_publish is None:
+        raise ConfigError(
+            "TFJS_UPLOADS needs TFJS_AUTHORIZE_PUBLISH, or anybody could replace your "
+            "models; set it to flask_tfjs.bearer_token(SECRET), to a callable of your "
+            "own that returns True for whoever may, or to flask_tfjs.allow_all"
+        )
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -256,6 +306,37 @@ def _seconds(key: str, value: Any, places: _Places) -> int:
     return value
 
 
+def _store(key: str, value: Any, places: _Places) -> str | None:
+    if isinstance(value, str) and "://" in value:
+        raise ConfigError(f"{key} is {value!r}; give the path of a directory")
+    return _instance_path(key, value, places)
+
+
+def _uploads(key: str, value: Any, places: _Places) -> Literal["*"] | frozenset[str]:
+    names = _list(key, value, 'names of models, or "*"')
+    if names == ["*"]:
+        return "*"
+    for name in names:
+        if not isinstance(name, str) or not is_name(name):
+            raise ConfigError(f"{key} lists {name!r}; {NAMES}")
+    return frozenset(names)
+
+
+def _authorize(key: str, value: Any, places: _Places) -> Authorize | None:
+    if value is not None and not callable(value):
+        raise ConfigError(
+            f"{key} is {value!r}; give a callable that takes the name of a model and "
+            "returns True for whoever may, such as flask_tfjs.bearer_token(SECRET)"
+        )
+    return cast("Authorize | None", value)
+
+
+def _count(key: str, value: Any, places: _Places) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{key} is {value!r}; give a whole number, 1 or more")
+    return value
+
+
 def _script(key: str, value: Any, places: _Places) -> Script:
     parts = [value] if isinstance(value, str) else value
     if isinstance(parts, (list, tuple)) and 1 <= len(parts) <= 2:
@@ -282,6 +363,13 @@ _KEYS: Mapping[str, tuple[Any, _Check]] = MappingProxyType(
         "model_max_age": (0, _seconds),
         "repair": (True, _flag),
         "cache": ("tfjs-cache", _instance_path),
+        "store": (DEFAULT_STORE, _store),
+        "uploads": ((), _uploads),
+        "authorize_publish": (None, _authorize),
+        "authorize_read": (None, _authorize),
+        "max_upload": (512 * 1024 * 1024, _count),
+        "keep_versions": (5, _count),
+        "grace": (24 * 60 * 60, _seconds),
         "index": (None, _optional_flag),
         "script": (SCRIPT, _script),
     }

@@ -4,7 +4,10 @@ into exit codes; nothing in between knows of either.
     TFJSError
     ├── ConfigError
     ├── InvalidModel
-    └── ModelNotFound
+    ├── ModelNotFound
+    ├── UploadRefused
+    ├── VersionConflict
+    └── VersionNotFound
 """
 
 from __future__ import annotations
@@ -44,3 +47,22 @@ class InvalidModel(TFJSError):
 
 class ModelNotFound(TFJSError):
     """No model, or no file of a model, goes by that name."""
+
+
+class VersionNotFound(TFJSError):
+    """A published model has no such version, or no longer."""
+
+
+class VersionConflict(TFJSError):
+    """A published model is not the one that the writer started from."""
+
+
+class UploadRefused(TFJSError):
+    """What a client sent is not stored.
+
+    :ivar status: of the answer.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

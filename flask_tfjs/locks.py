@@ -85,3 +85,20 @@ def _lock(fd: int, patience: float) -> bool:
             if time.monotonic() > deadline:
                 return False
         time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def locked_at_once(path: str) -> Iterator[bool]:
+    """The same for a file that is there, without waiting: tells whether the lock was to
+    be had. On Windows it never is.
+
+    :raises OSError: there is no such file.
+    """
+    if fcntl is None:
+        yield False
+        return
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield _lock(fd, 0)
+    finally:
+        os.close(fd)

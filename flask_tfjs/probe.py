@@ -19,11 +19,11 @@ _STRANGER = "https://stranger.example"
 def probe(app: Flask, state: State, name: str, entry: str) -> Iterator[Finding]:
     """What the app makes of the answers for a sound model: its JSON, and one shard.
 
-    :param name: the registered name.
-    :param entry: its JSON, relative to the registered directory.
+    :param name: the name of the model.
+    :param entry: its JSON, relative to the model's directory.
     """
     try:
-        delivery = state.catalogue.directory(name).delivery(entry)
+        delivery = state.catalogue.model(name).delivery(entry)
     except InvalidModel as fault:  # since it was found sound
         yield Finding("error", f"{name}/{entry}", str(fault))
         return

@@ -17,11 +17,13 @@ from .format.topology import Topology
 from .format.topology import describe as describe_topology
 from .http import codings
 from .models.delivery import Examination
-from .models.directory import MAIN
-from .models.directory import ModelDirectory
 from .models.encodings import Encoding
 from .models.encodings import Encodings
 from .models.findings import Finding
+from .models.names import MAIN
+from .models.publish import Version
+from .models.retention import Swept
+from .models.served import ServedModel
 from .models.summary import Summary
 
 
@@ -39,7 +41,7 @@ def list_row(summary: Summary, url: str) -> dict[str, Any]:
         "name": summary.name,
         "kind": kinds.pop() if len(kinds) == 1 else ("several" if kinds else None),
         "entries": [entry.name for entry in summary.entries],
-        "versions": [],
+        "versions": list(summary.versions),
         "bytes": summary.byte_length,
         "directory": summary.path,
         "url": url,
@@ -51,6 +53,49 @@ def list_row(summary: Summary, url: str) -> dict[str, Any]:
 def list_table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["NAME", "KIND", "ENTRIES", "VERSIONS", "SIZE", "DIRECTORY", "URL", "STATE"]
     return _table([head, *(_cells(row) for row in rows)])
+
+
+def published(name: str, version: Version, url: str) -> str:
+    """What became of a publish, and what of it browsers have not yet."""
+    shards = _count(version.shards, "shard")
+    new = "" if version.new_bytes is None else f", {size(version.new_bytes)} new"
+    return (
+        f"Published {name}, version {version.number}: {shards}, "
+        f"{size(version.byte_length)}{new}\n{url}"
+    )
+
+
+def version_row(version: Version, url: str) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "published": version.published,
+        "current": version.is_current,
+        "shards": version.shards,
+        "bytes": version.byte_length,
+        "etag": version.etag,
+        "url": url,
+    }
+
+
+def version_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = ["VERSION", "PUBLISHED", "SHARDS", "SIZE", "URL", ""]
+    cells = [
+        [
+            str(row["version"]),
+            row["published"],
+            str(row["shards"]),
+            size(row["bytes"]),
+            row["url"],
+            "current" if row["current"] else "",
+        ]
+        for row in rows
+    ]
+    return _table([head, *cells])
+
+
+def swept(removed: Swept) -> str:
+    files = _count(removed.files, "file")
+    return f"Removed {files}, {size(removed.byte_length)} freed"
 
 
 def findings(found: Sequence[Finding]) -> str:
@@ -155,18 +200,18 @@ class ModelReport:
 
 
 def describe(
-    directory: ModelDirectory, entry: str, url: str, encodings: Encodings
+    model: ServedModel, entry: str, url: str, encodings: Encodings
 ) -> ModelReport:
-    """Look at one model of *directory* as a whole.
+    """Look at one entry of *model* as a whole.
 
     :raises InvalidModel: it cannot be loaded.
     """
-    found = directory.examine(entry)
-    delivery = directory.delivery(entry)
+    found = model.examine(entry)
+    delivery = model.delivery(entry)
     text = delivery.manifest(entry.rpartition("/")[0])
     digests = [piece.digest for piece in delivery.pieces.values()]
     return ModelReport(
-        path=f"{directory.label}/{entry}",
+        path=f"{model.label}/{entry}",
         url=url,
         found=found,
         topology=describe_topology(found.model),

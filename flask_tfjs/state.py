@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -24,6 +25,7 @@ from .models.encodings import Encodings
 from .models.registry import Registry
 from .models.sources import Folder
 from .models.sources import Sources
+from .models.store import LocalStore
 
 logger = logging.getLogger("flask_tfjs")
 
@@ -57,8 +59,7 @@ class State:
 
     def log_fault(self, name: str, fault: InvalidModel) -> None:
         """Log why a model cannot be served."""
-        path = self.catalogue.sources.path(name)
-        model = printable(f"{name} ({path})")
+        model = printable(f"{name} ({self.catalogue.path(name)})")
         self.log_once(f"model {model} cannot be served: {fault}")
 
     def log_once(self, message: str) -> None:
@@ -75,16 +76,22 @@ class State:
 def make(name: str, endpoint: str, settings: Settings) -> State:
     """The state for *settings*; opens no model.
 
-    :raises ConfigError: ``TFJS_MODELS`` is one directory that is itself a model.
+    :raises ConfigError: ``TFJS_MODELS`` is one directory that is itself a model, or
+        clashes with what is or may be published.
     """
     cache = None if settings.cache is None else Cache(settings.cache)
     digests = Digests(cache=cache)
+    store = None if settings.store is None else LocalStore(settings.store)
+    sources = _sources(settings)
+    if store is not None:
+        _refuse_clashes(settings, sources, store)
     catalogue = Catalogue(
-        _sources(settings),
+        sources,
         assets=settings.assets,
         link_roots=settings.link_roots,
         digests=digests,
         repair=settings.repair,
+        store=store,
     )
     return State(
         name=name,
@@ -141,6 +148,38 @@ def _sources(settings: Settings) -> Sources:
         _refuse_a_model(settings.models)
         return Sources({}, Folder(settings.models), registry)
     return Sources(settings.models, None, registry)
+
+
+def _refuse_clashes(settings: Settings, sources: Sources, store: LocalStore) -> None:
+    published = set(store.names())
+    if settings.uploads != "*":
+        published |= settings.uploads
+    for name in sorted(published):
+        if sources.is_configured(name):
+            raise ConfigError(
+                f"{name!r} is in TFJS_MODELS, and published or in TFJS_UPLOADS: a name "
+                "is either; remove it from TFJS_MODELS, and if its directory is to be "
+                f"the published one: flask tfjs publish {name} {sources.path(name)}"
+            )
+    # Nobody who never publishes need know where the store would be.
+    if published or settings.uploads or os.path.exists(store.path):
+        refuse_nesting(store, sources.configured())
+
+
+def refuse_nesting(store: LocalStore, directories: Iterable[str]) -> None:
+    """Refuse a store inside of a registered directory, or the reverse: a file would be
+    served under two names, by two rules.
+
+    :raises ConfigError: names both.
+    """
+    inner = os.path.join(os.path.realpath(store.path), "")
+    for directory in directories:
+        real = os.path.join(os.path.realpath(directory), "")
+        if inner.startswith(real) or real.startswith(inner):
+            raise ConfigError(
+                f"TFJS_STORE, {store.path}, and the registered directory {directory} "
+                "lie one in the other; set TFJS_STORE to another directory"
+            )
 
 
 def _refuse_a_model(path: str) -> None:

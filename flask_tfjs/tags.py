@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from datetime import timedelta
 
 from flask import current_app
 from flask import has_request_context
 from flask import url_for
 from markupsafe import Markup
 
+from . import auth
 from . import state
 from .errors import ConfigError
 from .errors import ModelNotFound
 from .errors import printable
-from .models.directory import MAIN
+from .models.names import MAIN
 from .models.names import NAMES
 from .models.names import is_name
 from .state import State
@@ -32,6 +34,8 @@ def tfjs_url(
     name: str,
     entry: str | None = None,
     *,
+    version: int | None = None,
+    expires_in: int | timedelta | None = None,
     external: bool = False,
     blueprint: str | None = None,
 ) -> str:
@@ -39,21 +43,29 @@ def tfjs_url(
 
     The model need not exist yet.
 
-    :param name: as it is registered.
+    :param name: as it is registered or published.
     :param entry: which of several models in its directory, such as ``blazeface.json``.
+    :param version: which version of a published model; ``None`` is the current one.
+    :param expires_in: for a signed URL, which lets whoever has it load the model, also
+        where ``TFJS_AUTHORIZE_READ`` would not: for this many seconds at least and
+        twice as many at most.
     :param external: whether with scheme and host.
     :param blueprint: which of several blueprints; ``None`` is the only one.
     :raises ModelNotFound: *name* cannot be the name of a model.
     :raises ConfigError: the blueprint is not there, or is one of several; or the host
-        is not known outside of a request.
+        is not known outside of a request; or *version* or *expires_in* cannot be one;
+        or there is no ``SECRET_KEY`` to sign with.
     """
-    return _url(state.find(current_app, blueprint), name, entry or MAIN, external)
+    found = state.find(current_app, blueprint)
+    return _url(found, name, _entry(entry, version), expires_in, external)
 
 
 def tfjs_preload(
     name: str,
     entry: str | None = None,
     *,
+    version: int | None = None,
+    expires_in: int | timedelta | None = None,
     external: bool = False,
     blueprint: str | None = None,
 ) -> Markup:
@@ -64,11 +76,15 @@ def tfjs_preload(
 
     :returns: a tag for the model's JSON and one for each shard; that for the JSON only
         while the model is not yet hashed, which is then done in the background, and for
-        models of more than :data:`MAX_PRELOADED` shards; nothing, and a line in the
-        log, where the model cannot be delivered. Never raises.
+        models of more than :data:`MAX_PRELOADED` shards; nothing where
+        ``TFJS_AUTHORIZE_READ`` refuses the page's own request and *expires_in* does not
+        vouch for it; nothing, and a line in the log, where the model cannot be
+        delivered. Never raises.
     """
     try:
-        urls = _urls_to_preload(name, entry, external, blueprint)
+        found = state.find(current_app, blueprint)
+        entry = _entry(entry, version)
+        urls = _urls_to_preload(found, name, entry, expires_in, external)
     except Exception as error:  # whatever it is, the page is worth more
         call = ", ".join(repr(part) for part in (name, entry) if part is not None)
         _log(f"tfjs_preload({call}) preloads nothing: {error}", blueprint)
@@ -89,10 +105,32 @@ def tfjs_script(blueprint: str | None = None) -> Markup:
     ).format(script.src, script.integrity)
 
 
-def _url(found: State, name: str, entry: str, external: bool) -> str:
+def _entry(entry: str | None, version: int | None) -> str | None:
+    if version is None:
+        return entry
+    if entry is not None:
+        raise ConfigError(
+            f"an entry ({entry!r}) and a version ({version!r}) do not go together: "
+            "only published models have versions, and they have one entry; give one "
+            "of the two"
+        )
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ConfigError(f"the version is {version!r}; give a whole number, 1 or more")
+    return f"model.v{version}.json"
+
+
+def _url(
+    found: State,
+    name: str,
+    entry: str | None,
+    expires_in: int | timedelta | None,
+    external: bool,
+) -> str:
     if not isinstance(name, str) or not is_name(name):
         raise ModelNotFound(f"{name!r} is not the name of a model: {NAMES}")
-    path = f"/{name}/{entry}"
+    path = f"/{name}/{entry or MAIN}"
+    if expires_in is not None:
+        path = f"/{auth.SIGNED}{auth.sign(found, name, expires_in)}{path}"
     if not external and not has_request_context():
         return state.url_of(current_app, found, path)
     try:
@@ -105,11 +143,16 @@ def _url(found: State, name: str, entry: str, external: bool) -> str:
 
 
 def _urls_to_preload(
-    name: str, entry: str | None, external: bool, blueprint: str | None
+    found: State,
+    name: str,
+    entry: str | None,
+    expires_in: int | timedelta | None,
+    external: bool,
 ) -> list[str]:
-    found = state.find(current_app, blueprint)
-    url = _url(found, name, entry or MAIN, external)
-    delivery = found.catalogue.directory(name).ready(entry)
+    url = _url(found, name, entry, expires_in, external)
+    if expires_in is None and not auth.may_read(found, name):
+        return []
+    delivery = found.catalogue.model(name).ready(entry)
     if delivery is None or len(delivery.pieces) > MAX_PRELOADED:
         return [url]
     path, mark, query = url.partition("?")

@@ -13,6 +13,8 @@ from flask import Response
 from flask import current_app
 from flask import request
 
+from . import auth
+from . import receiving
 from .errors import InvalidModel
 from .errors import ModelNotFound
 from .http import codings
@@ -31,13 +33,11 @@ from .http.responses import replace_body
 from .http.responses import represent
 from .models.delivery import BeingWritten
 from .models.delivery import Delivery
-from .models.digests import Digest
-from .models.directory import MAIN
-from .models.directory import ModelDirectory
-from .models.directory import ServedFile
-from .models.files import Body
-from .models.files import FileChanged
-from .models.files import OpenFile
+from .models.names import MAIN
+from .models.names import is_name
+from .models.served import ServedFile
+from .models.served import ServedModel
+from .models.served import open_body
 from .models.summary import summarize
 from .state import State
 
@@ -52,6 +52,9 @@ _ATTEMPTS = 3
 _MAX_RANKED = 256
 _LONGEST_RANKED = 200
 
+# The redirects after which a POST goes on as a GET (Fetch, "HTTP-redirect fetch").
+_TURNED_TO_GET = (301, 302, 303)
+
 _RETRY_AFTER = ("Retry-After", "1")
 
 _Respond = Callable[[list[Header]], Response]
@@ -61,8 +64,23 @@ def serve(state: State, path: str) -> Response:
     """Answer the URL *path* below the prefix, whatever the method."""
     origin = request.headers.get("Origin")
     if request.method == "OPTIONS":
-        return _options(state, origin)
+        return _options(state, path, origin)
     around = cors.response_headers(state.cors, origin)
+    if request.method in receiving.METHODS:
+        return _receive(state, path, around)
+    return _read(state, path, around)
+
+
+def _read(state: State, path: str, around: list[Header]) -> Response:
+    token, path = _unsigned(path)
+    if token is None and state.settings.authorize_read is None:
+        return _serve(state, path, around)
+    refused = _refusal(state, token, path, around)
+    return _keep_private(_serve(state, path, around) if refused is None else refused)
+
+
+def _serve(state: State, path: str, around: list[Header]) -> Response:
+    """Answer *path* to someone who may read it."""
     readable = request.method in ("GET", "HEAD")
     try:
         respond = _look_up(state, path)
@@ -74,11 +92,65 @@ def serve(state: State, path: str) -> Response:
         if readable:
             return _error(path, 503, str(error), [*around, _RETRY_AFTER])
     except InvalidModel as error:
-        state.log_fault(path.removeprefix("/").partition("/")[0], error)
+        state.log_fault(_name(path), error)
         if readable:
             return _error(path, 500, str(error), around)
-    message = f"{request.method} is not allowed here, only {ALLOWED}"
-    return _error(path, 405, message, [*around, ("Allow", ALLOWED)])
+    allowed = _allowed(state, path)
+    message = f"{request.method} is not allowed here, only {allowed}"
+    if request.method in receiving.METHODS and _saved_to(path):
+        message += "; TFJS_UPLOADS names the models that may be saved to"
+    return _error(path, 405, message, [*around, ("Allow", allowed)])
+
+
+def _receive(state: State, path: str, around: list[Header]) -> Response:
+    name = _saved_to(path)
+    if name is not None and receiving.may_be_saved(state, name):
+        return receiving.receive(state, name, around)
+    receiving.drain()
+    return _read(state, path, around)
+
+
+def _saved_to(path: str) -> str | None:
+    """The model that ``model.save()`` writes to at this URL."""
+    name, _, rest = path.removeprefix("/").partition("/")
+    return name if name and rest in ("", MAIN) else None
+
+
+def _refusal(
+    state: State, token: str | None, path: str, around: list[Header]
+) -> Response | None:
+    """The answer to who may not read *path*; asked before anything is looked up, since
+    nobody is to learn which models there are."""
+    name = _name(path)
+    if token is not None:
+        fault = auth.token_fault(state, token, name)
+        return None if fault is None else _error(path, 403, fault, around)
+    authorize = state.settings.authorize_read
+    if authorize is None or not is_name(name):
+        return None
+    return auth.refusal(authorize, name, is_json=_is_json(path), around=around)
+
+
+def _keep_private(response: Response) -> Response:
+    """Keep an answer that not everybody may have from caches that many share."""
+    directives = response.headers.get("Cache-Control", "no-cache")
+    if "no-store" not in directives and "private" not in directives:
+        response.headers["Cache-Control"] = f"private, {directives}"
+    return response
+
+
+def _unsigned(path: str) -> tuple[str | None, str]:
+    """The token of a signed URL, and the path it is for."""
+    path = path.removeprefix("/")
+    if path.startswith(auth.SIGNED):
+        token, _, rest = path.removeprefix(auth.SIGNED).partition("/")
+        if token and _name(rest):
+            return token, rest
+    return None, path
+
+
+def _name(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Response:
@@ -97,8 +169,12 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
         headers["Cache-Control"] = "no-store"
         for name in ("ETag", "Repr-Digest"):
             headers.pop(name, None)
+    if request.method in receiving.METHODS and response.status_code in _TURNED_TO_GET:
+        _refuse_redirect(response)
     if response.status_code >= 400:
         _mend_error(response)
+    if "Set-Cookie" in headers:
+        _keep_private(response)  # a shared cache would hand one's session to others
     if not ("Cross-Origin-Resource-Policy" in headers and _ALLOWED_ORIGIN in headers):
         around = cors.response_headers(state.cors, request.headers.get("Origin"))
         for name, value in around:
@@ -112,6 +188,16 @@ def keep_safe(state: State, response: Response, *, crashed: bool = False) -> Res
     return response
 
 
+def _refuse_redirect(response: Response) -> None:
+    """Answer 401 in place of a login's redirect. A client that saves would ask for that
+    page instead, and take its 200 for success (tfjs-core ``src/io/http.ts``)."""
+    response.status_code = 401
+    response.headers.pop("Location", None)
+    response.headers.setdefault("WWW-Authenticate", "Bearer")
+    text = error_text("the app redirects this request, to a login or to another URL")
+    replace_body(response, text, media_types.JSON)
+
+
 def _mend_error(response: Response) -> None:
     if not _is_json(_requested_path()):
         replace_body(response, b"", media_types.OCTETS)
@@ -120,18 +206,26 @@ def _mend_error(response: Response) -> None:
 
 
 def _requested_path() -> str:
-    return str((request.view_args or {}).get("path", ""))
+    return _unsigned(str((request.view_args or {}).get("path", "")))[1]
 
 
-def _options(state: State, origin: str | None) -> Response:
+def _options(state: State, path: str, origin: str | None) -> Response:
     requested = request.headers.get("Access-Control-Request-Headers")
-    headers = cors.preflight_headers(state.cors, origin, requested, ALLOWED)
-    return empty(204, headers, ("Allow", ALLOWED))
+    allowed = _allowed(state, path)
+    headers = cors.preflight_headers(state.cors, origin, requested, allowed)
+    return empty(204, headers, ("Allow", allowed))
+
+
+def _allowed(state: State, path: str) -> str:
+    name = _saved_to(path)
+    if name is not None and receiving.may_be_saved(state, name):
+        return ", ".join([ALLOWED, *receiving.METHODS])
+    return ALLOWED
 
 
 def _is_json(path: str) -> bool:
     """Whether a person or ``response.json()`` reads what *path* answers."""
-    rest = path.removeprefix("/").partition("/")[2]
+    rest = path.partition("/")[2]
     return not rest or rest.endswith(".json")
 
 
@@ -147,22 +241,22 @@ def _look_up(state: State, path: str) -> _Respond:
     :raises ModelNotFound: it names nothing.
     :raises InvalidModel: it names a model that cannot be loaded.
     """
-    name, slash, rest = path.removeprefix("/").partition("/")
+    name, slash, rest = path.partition("/")
     if not name:
         return _index(state, slash + rest)
-    directory = state.catalogue.directory(name)
+    model = state.catalogue.model(name)
     if not slash:
         # The client cuts the URL after its last slash, so the name goes before paths.
-        return partial(_model, state, directory.main(), f"{name}/", "")
+        return partial(_model, state, model.main(), f"{name}/", "")
     if rest in ("", MAIN):
-        return partial(_model, state, directory.main(), "", "")
+        return partial(_model, state, model.main(), "", "")
     if rest.endswith(".json"):
         try:
-            delivery = directory.delivery(rest)
+            delivery = model.delivery(rest)
         except ModelNotFound:
-            return _file_called_json(state, directory, rest)
+            return _file_called_json(state, model, rest)
         return partial(_model, state, delivery, "", posixpath.dirname(rest))
-    return _file(state, directory, rest)
+    return _file(state, model, rest)
 
 
 def _index(state: State, rest: str) -> _Respond:
@@ -188,6 +282,7 @@ def _list(state: State, around: list[Header]) -> Response:
             "bytes": summary.byte_length,
         }
         for summary in summarize(state.catalogue)
+        if auth.may_read(state, summary.name)
     ]
     text = json.dumps({"models": models}).encode()
     tag = hashlib.sha256(text).hexdigest()[:32]
@@ -213,7 +308,11 @@ def _model(
     def make() -> Representation:
         text = delivery.manifest(folder, prefix)
         return json_representation(
-            text, tag=tag, coding=coding, max_age=state.settings.model_max_age
+            text,
+            tag=tag,
+            coding=coding,
+            max_age=state.settings.model_max_age,
+            immutable=delivery.pinned,
         )
 
     key = (prefix, delivery.entry, tag, coding)
@@ -232,28 +331,28 @@ def _ranked(state: State) -> tuple[str, ...]:
     return ranked
 
 
-def _file_called_json(state: State, directory: ModelDirectory, name: str) -> _Respond:
+def _file_called_json(state: State, model: ServedModel, name: str) -> _Respond:
     try:
-        return _file(state, directory, name)
+        return _file(state, model, name)
     except InvalidModel:
         # A shard may have any name, and its errors have no body.
-        if directory.is_shard(name):
+        if model.is_shard(name):
             return partial(empty, 500)
         raise
 
 
-def _file(state: State, directory: ModelDirectory, name: str) -> _Respond:
-    return partial(_send, state, directory, directory.file(name))
+def _file(state: State, model: ServedModel, name: str) -> _Respond:
+    return partial(_send, state, model, model.file(name))
 
 
 def _send(
-    state: State, directory: ModelDirectory, served: ServedFile, around: list[Header]
+    state: State, model: ServedModel, served: ServedFile, around: list[Header]
 ) -> Response:
     for _ in range(_ATTEMPTS):
         try:
             return _send_once(state, served, around)
         except OSError:  # it changed since
-            served = directory.file(served.name)
+            served = model.file(served.name)
     message = f"{served.name} cannot be read now; ask again"
     return _error(_requested_path(), 503, message, [*around, _RETRY_AFTER])
 
@@ -280,17 +379,4 @@ def _send_once(state: State, served: ServedFile, around: list[Header]) -> Respon
             immutable=served.immutable,
             varies=bool(encodings),
         )
-    return represent(request, representation, around, partial(_open, path, digest))
-
-
-def _open(path: str, digest: Digest, start: int, stop: int) -> Body:
-    file = OpenFile(path)
-    if file.identity != digest.identity:
-        file.close()
-        raise FileChanged(file.name)
-    return Body(
-        file,
-        digest.offset + start,
-        digest.offset + stop,
-        None if digest.settled else digest.promise,
-    )
+    return represent(request, representation, around, partial(open_body, path, digest))

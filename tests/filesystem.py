@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -92,6 +93,9 @@ def unprivileged_directory() -> Iterator[Path]:
     if root:
         directory.chmod(0o755)
         os.chown(directory, NOBODY, NOBODY)
+        # Imported at its first use, when the interpreter's files may be out of reach.
+        for codec in ("utf-8-sig", "idna"):
+            codecs.lookup(codec)
         os.seteuid(NOBODY)
     try:
         yield directory

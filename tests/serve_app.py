@@ -20,6 +20,10 @@ def create() -> Flask:
     spec = json.loads(os.environ[SPEC])
     app = Flask(__name__, instance_path=spec["instance_path"])
     app.config.update(spec["config"])
+    if spec["token"] is not None:
+        from flask_tfjs import bearer_token
+
+        app.config["TFJS_AUTHORIZE_PUBLISH"] = bearer_token(spec["token"])
 
     @app.get("/ready")
     def ready() -> str:

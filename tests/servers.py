@@ -60,7 +60,8 @@ def free_port() -> int:
 
 class AppSpec(t.TypedDict):
     """What `serve_app.create` builds. ``blueprints`` are the keyword arguments of
-    `create_blueprint`, one mapping each; ``None`` is the ready-made blueprint.
+    `create_blueprint`, one mapping each; ``None`` is the ready-made blueprint. With
+    the ``token`` models may be saved.
     """
 
     config: dict[str, t.Any]
@@ -68,6 +69,7 @@ class AppSpec(t.TypedDict):
     cors: bool
     compress: bool
     error_pages: bool
+    token: str | None
     instance_path: str
 
 
@@ -82,9 +84,32 @@ def gunicorn(port: int) -> list[str]:
     ]
 
 
+def gunicorn_sync(port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "--worker-class", "sync"),
+        *("--bind", f"{HOST}:{port}", "--no-control-socket", "serve_app:create()"),
+    ]
+
+
+def gunicorn_one_worker(port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread"),
+        *("--workers", "1", "--threads", "4"),
+        *("--bind", f"{HOST}:{port}", "--no-control-socket", "serve_app:create()"),
+    ]
+
+
 def waitress(port: int) -> list[str]:
     listen = f"--listen={HOST}:{port}"
     return [sys.executable, "-m", "waitress", listen, "--call", "serve_app:create"]
+
+
+def granian(port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"),
+        *("--host", HOST, "--port", str(port), "--blocking-threads", "4"),
+        "serve_app:create",
+    ]
 
 
 def werkzeug(port: int) -> list[str]:
@@ -93,10 +118,13 @@ def werkzeug(port: int) -> list[str]:
 
 COMMANDS: dict[str, cabc.Callable[[int], list[str]]] = {
     "gunicorn": gunicorn,
+    "gunicorn-sync": gunicorn_sync,
+    "gunicorn-one-worker": gunicorn_one_worker,
     "waitress": waitress,
+    "granian": granian,
     "werkzeug": werkzeug,
 }
-SERVERS = tuple(COMMANDS)
+SERVERS = ("gunicorn", "waitress", "werkzeug")
 PRODUCTION_SERVERS = ("gunicorn", "waitress")
 
 
@@ -110,6 +138,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return HOST, self.port
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -137,11 +169,13 @@ def serve(
     cors: bool = False,
     compress: bool = False,
     error_pages: bool = False,
+    token: str | None = None,
 ) -> cabc.Iterator[Server]:
     """An app on a server of this ``kind``, as long as the context lasts. It keeps its
     instance folder and its log in ``directory``.
     """
-    require(module_found(kind), kind)
+    package = kind.partition("-")[0]
+    require(module_found(package), package)
     require(not cors or module_found("flask_cors"), "flask-cors")
     require(not compress or module_found("flask_compress"), "Flask-Compress")
     spec: AppSpec = {
@@ -150,6 +184,7 @@ def serve(
         "cors": cors,
         "compress": compress,
         "error_pages": error_pages,
+        "token": token,
         "instance_path": str(directory / "instance"),
     }
     server = start(kind, directory, spec)
@@ -219,6 +254,67 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait(10)
+
+
+NGINX = """
+{user}
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen {host}:{port};
+        client_max_body_size 0;
+        location / {{
+            proxy_pass http://{host}:{upstream};
+            proxy_set_header Host $http_host;
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def serve_nginx(directory: Path, upstream: Server) -> cabc.Iterator[Server]:
+    """nginx in front of a server, set up as its docs begin: it reads a request to its
+    end, then sends it on.
+    """
+    nginx = require_program("nginx")
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    configuration = directory / "nginx.conf"
+    configuration.write_text(
+        NGINX.format(
+            # Its workers could not read the folders of tests otherwise.
+            user="user root;" if os.geteuid() == 0 else "",
+            directory=directory,
+            host=HOST,
+            port=port,
+            upstream=upstream.port,
+        )
+    )
+    log_path = directory / "nginx.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [nginx, "-p", str(directory), "-c", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    server = Server("nginx", port, process, log_path)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        stop(process)
 
 
 @dataclass

@@ -82,7 +82,8 @@ def test_list_of_nothing(make_app: MakeApp) -> None:
     result = run(make_app(TFJS_MODELS={}), "list")
     assert (result.exit_code, result.stdout) == (
         0,
-        "No models. Add one: flask tfjs register NAME PATH\n",
+        "No models. Add one: flask tfjs register NAME PATH, or flask tfjs publish NAME "
+        "PATH\n",
     )
 
 
@@ -229,7 +230,7 @@ def test_show_a_path_and_a_broken_one(app: Flask, tmp_path: Path) -> None:
 def test_show_nothing(app: Flask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run(app, "show", "unknown").stderr == (
-        "Error: no model is registered as 'unknown', and there is no such path\n"
+        "Error: there is no model 'unknown', and there is no such path\n"
     )
     result = run(app, "show", tmp_path / "empty")
     assert (result.exit_code, "no JSON file in it" in result.stderr) == (1, True)

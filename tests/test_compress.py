@@ -244,7 +244,7 @@ def refusal(result: Result) -> str:
 
 
 def test_unknown_model(app: Flask) -> None:
-    assert refusal(run(app, "unknown")) == "Error: no model is registered as 'unknown'"
+    assert refusal(run(app, "unknown")) == "Error: there is no model 'unknown'"
 
 
 def test_no_shards(make_app: MakeApp, tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ from models import DENSE_WEIGHTS
 from models import dense_document
 from models import write_model
 
-from flask_tfjs import views
 from flask_tfjs.format.paths import content_name
 from flask_tfjs.format.paths import content_stem
 from flask_tfjs.format.paths import stem
 from flask_tfjs.models import directory as directory_module
+from flask_tfjs.models import served
 from flask_tfjs.models.delivery import Verdict
 from flask_tfjs.models.delivery import judge
 from flask_tfjs.models.files import FileChanged
@@ -443,7 +443,7 @@ def test_written_to_between_the_look_and_the_opening(
             in_place(path, contents.pop())
         return OpenFile(name)
 
-    monkeypatch.setattr(views, "OpenFile", written_and_opened)
+    monkeypatch.setattr(served, "OpenFile", written_and_opened)
     assert get(client, url) == (404, b"")
     assert not contents
 

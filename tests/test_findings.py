@@ -14,12 +14,12 @@ from models import write_model
 
 from flask_tfjs.models import listing
 from flask_tfjs.models.directory import ModelDirectory
-from flask_tfjs.models.findings import check_directory
+from flask_tfjs.models.findings import check_model
 
 
 def findings(path: Path) -> list[tuple[str, str, str]]:
     directory = ModelDirectory("m", str(path))
-    return [(f.level, f.where, f.message) for f in check_directory(directory)]
+    return [(f.level, f.where, f.message) for f in check_model(directory)]
 
 
 def test_a_sound_model_has_none(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_head_opens_no_file(client: FlaskClient) -> None:
     grow_old(client.application)
     client.get(url).close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flask_tfjs.views.OpenFile", unreadable)
+        patch.setattr("flask_tfjs.models.served.OpenFile", unreadable)
         assert client.head(url).status_code == 200
         assert client.get(url).status_code == 503
 
@@ -401,7 +401,7 @@ def test_file_that_cannot_be_opened_is_asked_for_again(
     client = app.test_client()
     for url in ("/models/dense/weights.bin", "/models/dense/metadata.json"):
         client.get(url).close()
-    monkeypatch.setattr("flask_tfjs.views.OpenFile", unreadable)
+    monkeypatch.setattr("flask_tfjs.models.served.OpenFile", unreadable)
     with client.get("/models/dense/weights.bin") as r:
         assert (r.status_code, r.data) == (503, b"")
         assert dict(r.headers) == {**EMPTY_ERROR, "Retry-After": "1"}

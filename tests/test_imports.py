@@ -18,28 +18,39 @@ PACKAGE = Path(flask_tfjs.__file__).parent
 #: The rooms from the ground up; a room may import from those below it and from itself,
 #: rooms of one floor not from each other.
 FLOORS = [
-    ["errors", "locks"],
+    ["errors", "locks", "signals"],
     ["format", "http"],
     ["models"],
     ["config", "reports"],
     ["state"],
-    ["probe", "tags", "views"],
+    ["auth", "probe", "publishing"],
+    ["tags"],
+    ["receiving"],
+    ["views"],
     ["cli", "blueprint"],
     ["__init__"],
 ]
 
 #: What may be imported from outside the standard library, and where.
 OUTSIDE = {
+    "blinker": ["publishing", "signals"],
     "brotli": ["http/codings"],
-    "flask": ["http/responses", "state", "probe", "tags", "views", "cli", "blueprint"],
-    "werkzeug": ["http/*", "blueprint"],
+    "flask": [
+        *("http/responses", "state", "auth", "probe", "publishing", "tags"),
+        *("receiving", "views", "cli", "blueprint"),
+    ],
+    "itsdangerous": ["auth"],
+    "werkzeug": ["http/*", "models/uploads", "auth", "receiving", "blueprint"],
     "markupsafe": ["tags"],
     "click": ["cli"],
     "zstandard": ["http/codings"],
 }
 
 #: Flask's own keys, which are read where they are needed.
-FLASK_KEYS = {"SERVER_NAME", "APPLICATION_ROOT", "PREFERRED_URL_SCHEME"}
+FLASK_KEYS = {
+    *("SERVER_NAME", "APPLICATION_ROOT", "PREFERRED_URL_SCHEME"),
+    "SECRET_KEY_FALLBACKS",
+}
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 MAKERS = {

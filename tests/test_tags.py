@@ -173,6 +173,39 @@ def test_invalid_names(app: Flask, name: str) -> None:
         tfjs_url(name)
 
 
+def test_a_version(app: Flask) -> None:
+    with app.app_context():
+        assert tfjs_url("dense", version=7) == "/models/dense/model.v7.json"
+        template = "{{ tfjs_url('dense', version=12, external=False) }}"
+        shown = render_template_string(template)
+        assert shown == "/models/dense/model.v12.json"
+
+
+@pytest.mark.parametrize(
+    ("entry", "version", "reason"),
+    [
+        (None, 0, "the version is 0; give a whole number"),
+        (None, -1, "whole number"),
+        (None, True, "whole number"),
+        (None, "7", "whole number"),
+        (None, 7.0, "whole number"),
+        ("model.json", 7, "an entry .* and a version .* do not go together"),
+        ("", 7, "do not go together"),
+    ],
+)
+def test_what_is_no_version(
+    app: Flask,
+    caplog: pytest.LogCaptureFixture,
+    entry: str | None,
+    version: Any,
+    reason: str,
+) -> None:
+    with app.app_context(), pytest.raises(ConfigError, match=reason):
+        tfjs_url("dense", entry, version=version)
+    assert preload(app, "dense", entry, version=version) == []
+    assert re.search(reason, caplog.text)
+
+
 def test_without_a_blueprint() -> None:
     with Flask(__name__).app_context():
         with pytest.raises(ConfigError, match="no flask_tfjs blueprint"):
@@ -276,6 +309,15 @@ def test_entries(make_app: MakeApp, tmp_path: Path, entry: str, named: bool) -> 
     with app.test_request_context():
         url = tfjs_url(*arguments)
     assert ready(app, *arguments, count=3) == asked_for(app, url)
+
+
+def test_preload_of_a_version(make_app: MakeApp, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", entry="model.v7.json", shards=HALVES)
+    write_model(tmp_path / "m")
+    app = make_app(TFJS_MODELS={"m": tmp_path / "m"})
+    grow_old(app)
+    found = ready(app, "m", count=3, version=7)
+    assert found == asked_for(app, "/models/m/model.v7.json")
 
 
 def test_several_entries(
@@ -413,7 +455,7 @@ def test_what_cannot_be_delivered(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("unknown",), "no model is registered as 'unknown'"),
+        (("unknown",), "there is no model 'unknown'"),
         (("a/b",), "'a/b' is not the name of a model"),
         (("",), "'' is not the name of a model"),
         (("dense", "other.json"), "'dense' has no model 'other.json'"),
@@ -466,7 +508,7 @@ def test_it_never_raises(
     else:
         monkeypatch.setattr(tags, "_url", fail)
     if place == "find":
-        monkeypatch.setattr(catalogue.Catalogue, "directory", fail)
+        monkeypatch.setattr(catalogue.Catalogue, "model", fail)
     assert [preload(app, "dense") for _ in range(2)] == [[], []]
     (record,) = caplog.records
     assert record.message.isprintable()

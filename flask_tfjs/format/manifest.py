@@ -88,10 +88,24 @@ class ModelJSON:
         return (weight for group in self.groups for weight in group.weights)
 
     @property
+    def byte_length(self) -> int | None:
+        """Bytes of all weights; ``None`` where there are strings, which tell it
+        themselves."""
+        sizes = [weight.byte_length for weight in self.weights]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
+    @property
     def is_list(self) -> bool:
         """Whether it is a bare list, which ``tf.io.loadWeights`` alone reads: it joins
         the shards of one group, where the loaders of models join all."""
         return isinstance(self.document, list)
+
+    @property
+    def joined(self) -> list[range]:
+        """The groups, by index, whose shards a client joins into one row of bytes."""
+        every = range(len(self.groups))
+        return [range(i, i + 1) for i in every] if self.is_list else [every]
 
 
 def shown(value: Any) -> str:
@@ -118,7 +132,11 @@ def parse(data: bytes, where: str) -> ModelJSON | None:
     :raises InvalidModel: it is, or by its text seems to be, a model that no client
         can load.
     """
-    document = strict_json.loads(data, where)
+    return read_document(strict_json.loads(data, where))
+
+
+def read_document(document: Any) -> ModelJSON | None:
+    """The same for the value of a JSON file, as :mod:`.strict_json` reads it."""
     if _is_manifest_list(document):
         groups = _groups(document, "")
         _refuse_strings(groups)

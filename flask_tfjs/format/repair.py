@@ -148,11 +148,9 @@ def zero_reads(
 ) -> Iterator[ZeroRead]:
     """The cuts at which tfjs loses weights: one at most, but for a bare list, whose
     groups ``tf.io.loadWeights`` joins each for itself."""
-    every = range(len(model.groups))
-    rows = [range(i, i + 1) for i in every] if model.is_list else [every]
     weights = iter(layout.weights)
     offset = 0
-    for groups in rows:
+    for groups in model.joined:
         row = [shard for group in groups for shard in shards[group]]
         placed = [
             next(weights) for group in groups for _ in model.groups[group].weights

@@ -82,7 +82,7 @@ def keras_layers(document: Any) -> Iterator[dict[str, Any]]:
 def may_have_weights(document: Any) -> bool:
     """Whether a layer of a layers model's document may have weights."""
     return any(
-        layer.get("class_name") not in _WITHOUT_WEIGHTS
+        str(layer.get("class_name")) not in _WITHOUT_WEIGHTS
         for layer in keras_layers(document)
     )
 

@@ -10,6 +10,7 @@ ignored, as RFC 9110 sections 13.1.3 and 13.1.4 ask of such a resource, and a da
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +81,31 @@ def evaluate(
     if if_range is not None and if_range.strip(" \t") != f'"{etag}"':
         return FULL
     return parse_range(range_, length)
+
+
+def may_write(
+    digest: str | None, *, if_match: ETags | None, if_none_match: ETags | None
+) -> bool:
+    """Whether the preconditions of a POST or PUT hold (RFC 9110 13.1.1, 13.1.2).
+
+    A client has the tag of some representation: of a form of the URL, in a coding. All
+    begin with the digest of the model, which alone is compared.
+
+    :param digest: of the model as it is now; ``None`` where there is none.
+    :param if_match: ``None`` where it was not sent, as *if_none_match*.
+    """
+    if if_match is not None:
+        named = _digests(if_match.as_set())
+        if digest is None or not (if_match.star_tag or digest in named):
+            return False
+    if if_none_match is not None and digest is not None:
+        named = _digests(if_none_match.as_set(include_weak=True))
+        return not (if_none_match.star_tag or digest in named)
+    return True
+
+
+def _digests(tags: Iterable[str]) -> set[str]:
+    return {re.split("[.-]", tag, maxsplit=1)[0] for tag in tags if tag}
 
 
 def parse_range(value: str, length: int) -> Answer:

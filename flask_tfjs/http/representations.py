@@ -50,21 +50,28 @@ class Representation:
 
 
 def json_representation(
-    text: bytes, *, tag: str, coding: str = IDENTITY, max_age: int = 0
+    text: bytes,
+    *,
+    tag: str,
+    coding: str = IDENTITY,
+    max_age: int = 0,
+    immutable: bool = False,
 ) -> Representation:
     """A model's JSON in a content coding.
 
     :param tag: names this text, whatever the coding.
     :param max_age: seconds of reuse without asking; 0 = ask each time.
+    :param immutable: whether its URL means this text for ever.
     """
     body = encode(text, coding)
+    fresh = f"max-age={max_age}" if max_age else "no-cache"
     coded = () if coding == IDENTITY else (("Content-Encoding", coding),)
     etag = tag if coding == IDENTITY else f"{tag}-{coding}"
     return Representation(
         etag=etag,
         length=len(body),
         headers=(
-            *_validators(etag, f"max-age={max_age}" if max_age else "no-cache"),
+            *_validators(etag, IMMUTABLE if immutable else fresh),
             _VARY,
         ),
         content_headers=(

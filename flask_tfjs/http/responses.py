@@ -38,7 +38,7 @@ OpenBody = Callable[[int, int], StreamedBody]
 
 _NO_STORE = ("Cache-Control", "no-store")
 _OCTETS = ("Content-Type", media_types.OCTETS)
-_JSON_ERROR = (
+_JSON = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Type", media_types.JSON),
 )
@@ -99,6 +99,12 @@ def _refuse(
 def json_error(status: int, message: str, around: Iterable[Header]) -> Response:
     """An error on a URL where a person or ``response.json()`` reads it."""
     return _message(message, status, [*around, _NO_STORE])
+
+
+def json_answer(status: int, value: Any, around: Iterable[Header]) -> Response:
+    """What became of a request that wrote."""
+    body = json.dumps(value).encode() + b"\n"
+    return _answer(body, status, [*around, _NO_STORE, *_JSON])
 
 
 def empty(status: int, around: Iterable[Header], *extra: Header) -> Response:
@@ -169,7 +175,7 @@ def _answer(
 
 
 def _message(message: str, status: int, headers: list[Header]) -> Response:
-    return _answer(error_text(message), status, [*headers, *_JSON_ERROR])
+    return _answer(error_text(message), status, [*headers, *_JSON])
 
 
 def _empty(status: int, headers: list[Header]) -> Response:

@@ -1,4 +1,4 @@
-"""Names -> directories."""
+"""Names -> models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .delivery import read
 from .digests import Digests
 from .directory import ModelDirectory
 from .files import Root
+from .names import is_name
+from .published import PublishedModel
+from .served import ServedModel
 from .sources import Sources
+from .store import LocalStore
 
 
 class Catalogue:
@@ -25,27 +29,67 @@ class Catalogue:
         link_roots: Sequence[str] = (),
         digests: Digests | None = None,
         repair: bool = True,
+        store: LocalStore | None = None,
     ) -> None:
         self.sources = sources
+        self.store = store
         self._assets = tuple(assets)
         self._link_roots = tuple(link_roots)
         self._repair = repair
         self.digests = digests or Digests()
         self._directories: dict[str, ModelDirectory] = {}
+        self._published: dict[str, PublishedModel] = {}
+
+    @property
+    def fault(self) -> str | None:
+        """Why names are missing that should be there."""
+        fault = self.sources.fault
+        return fault or (None if self.store is None else self.store.fault)
 
     def names(self) -> list[str]:
-        names = self.sources.all()
-        for gone in self._directories.keys() - names.keys():
+        """The registered and the published models."""
+        registered = self.sources.all()
+        for gone in self._directories.keys() - registered.keys():
             self._directories.pop(gone, None)
-        return list(names)
+        published = self.store.names() if self.store is not None else []
+        return sorted({*registered, *published})
 
-    def directory(self, name: str) -> ModelDirectory:
-        """The directory registered as *name*.
+    def path(self, name: str) -> str | None:
+        """Where what is served as *name* lies."""
+        path = self.sources.path(name)
+        if path is None and self.store is not None and is_name(name):
+            path = self.store.folder(name).path
+        return path
 
-        :raises ModelNotFound: there is none.
+    def is_twice(self, name: str) -> bool:
+        """Whether *name* is registered and published, which nobody is to do."""
+        store = self.store
+        registered = self.sources.path(name) is not None
+        return registered and store is not None and store.folder(name).is_published
+
+    def model(self, name: str) -> ServedModel:
+        """What is served as *name*.
+
+        :raises ModelNotFound: nothing is registered or published so.
         :raises InvalidModel: the folder it would be in cannot be read.
         """
         path = self.sources.path(name)
+        published = self._look_up_published(name) if path is None else None
+        return published or self._directory(name, path)
+
+    def _look_up_published(self, name: str) -> PublishedModel | None:
+        if self.store is None or not is_name(name):
+            return None
+        if not self.store.folder(name).is_published or not self.store.spells(name):
+            self._published.pop(name, None)
+            return None
+        published = self._published.get(name)
+        if published is None:
+            published = PublishedModel(name, self.store, lambda: self.digests.clock())
+            self._published[name] = published
+        return published
+
+    def _directory(self, name: str, path: str | None) -> ModelDirectory:
         folder = self.sources.folder
         if path is None and folder is not None and folder.unreadable is not None:
             raise InvalidModel(
@@ -53,7 +97,7 @@ class Catalogue:
             )
         if path is None:
             self._directories.pop(name, None)
-            raise ModelNotFound(f"no model is registered as {name!r}")
+            raise ModelNotFound(f"there is no model {name!r}")
         directory = self._directories.get(name)
         if directory is None or directory.path != path:
             directory = ModelDirectory(

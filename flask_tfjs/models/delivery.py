@@ -81,6 +81,9 @@ class Delivery:
     :ivar files: digest of each shard, by its name relative to the root.
     :ivar pieces: what the JSON names: a shard or a slice of one, by the name of its
         content, beside the JSON and so relative to the root too.
+    :ivar verbatim: whether the JSON goes out byte for byte, if nothing is asked of its
+        paths.
+    :ivar pinned: whether the JSON's own name means these bytes for ever.
     """
 
     entry: str
@@ -89,6 +92,8 @@ class Delivery:
     pieces: Mapping[str, Piece]
     _paths: tuple[tuple[str, ...], ...]
     _packed: bytes = field(repr=False)
+    verbatim: bool = False
+    pinned: bool = False
 
     def manifest(self, directory: str, prefix: str = "") -> bytes:
         """The model's JSON, with manifest paths that lead from a URL to the shards.
@@ -96,7 +101,10 @@ class Delivery:
         :param directory: what the URL's own directory is, relative to the root.
         :param prefix: put before each path, already escaped.
         """
-        document = json.loads(zlib.decompress(self._packed))
+        text = zlib.decompress(self._packed)
+        if self.verbatim and not prefix:
+            return text
+        document = json.loads(text)
         paths = [[prefix + path for path in group] for group in self.paths(directory)]
         return strict_json.dumps(with_paths(document, paths))
 
@@ -264,7 +272,7 @@ def examine(
         for name in dict.fromkeys(name for group in names for name in group)
     }
     shards = tuple(tuple(known[name] for name in group) for group in names)
-    layout = _lay_out(root, model, shards)
+    layout = lay_out_files(root, model, shards)
     if not repair:
         refuse_zero_reads(model, shards, layout)
         return Examination(model, shards, layout, whole(shards), model.document, ())
@@ -273,7 +281,13 @@ def examine(
     return Examination(model, shards, layout, cuts, document, (*mended, *recuts))
 
 
-def _lay_out(root: Root, model: ModelJSON, shards: Sequence[Sequence[Shard]]) -> Layout:
+def lay_out_files(
+    root: Root, model: ModelJSON, shards: Sequence[Sequence[Shard]]
+) -> Layout:
+    """Place every weight of *model* in its shards, files of *root*.
+
+    :raises InvalidModel: they do not add up, or cannot be read.
+    """
     joined = [_JoinedShards(root, group) for group in shards]
     try:
         return lay_out(model, shards, joined)

@@ -9,7 +9,6 @@ import os
 import posixpath
 import threading
 import time
-from collections.abc import Iterator
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from .delivery import judge
 from .delivery import named_files
 from .delivery import read
 from .delivery import unreadable
-from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
 from .files import Identity
@@ -38,31 +36,15 @@ from .files import Root
 from .files import identify
 from .listing import Listing
 from .listing import list_directory
-
-#: The entry that a model's directory URL answers with, where there is one.
-MAIN = "model.json"
+from .names import MAIN
+from .served import ServedFile
+from .served import ServedModel
 
 # Seconds that a request waits for a model that is being written to.
 _PATIENCE = 1.5
 
 # Seconds after a wait in vain in which nobody waits for that model.
 _HOPELESS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServedFile:
-    """A file, or a part of one, that has a URL.
-
-    :ivar digest: of what is served, and where in the file that is.
-    :ivar shard: whether a manifest names it; otherwise it is an asset.
-    :ivar immutable: whether *name* means these bytes for ever.
-    """
-
-    name: str
-    path: str
-    digest: Digest
-    shard: bool
-    immutable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +62,10 @@ class _Candidate:
     stems: frozenset[str]
 
 
-class ModelDirectory:
+class ModelDirectory(ServedModel):
     """A registered directory, or a registered JSON file and what lies beside it.
 
-    :ivar path: absolute, as registered.
     :ivar only: the file's name, where a file is registered.
-    :ivar label: how a person named it.
     :ivar repair: whether what can be mended is.
     """
 
@@ -147,18 +127,9 @@ class ModelDirectory:
             self._forget(name)
 
     def entries(self) -> list[str]:
-        """The JSON files that are models, sound ones and broken ones.
-
-        :raises InvalidModel: the directory is missing or unreadable.
-        """
         return [name for name in self.listing().json if self._candidate(name).is_entry]
 
     def main(self) -> Delivery:
-        """The model of the directory's own URL: ``model.json``, or the only one.
-
-        :raises ModelNotFound: there is none, or there are several; names them.
-        :raises InvalidModel: it cannot be loaded, or the directory is missing.
-        """
         try:
             delivery = self.delivery(MAIN)
             self._main = None
@@ -178,12 +149,6 @@ class ModelDirectory:
         return self.delivery(entries[0])
 
     def ready(self, entry: str | None) -> Delivery | None:
-        """The model *entry*, or the main one, if that is known without opening a file.
-        Otherwise ``None``, and it is prepared in the background.
-
-        :raises InvalidModel: it cannot be loaded, and why.
-        :raises ModelNotFound: there is no such file, or it is not a model.
-        """
         listed = self.listing().json
         if entry is not None and entry not in listed:
             raise self._no_such(entry)
@@ -220,11 +185,6 @@ class ModelDirectory:
             threading.Thread(target=prepare, daemon=True).start()
 
     def examine(self, entry: str) -> Examination:
-        """The model that the JSON file *entry* is, checked but not hashed.
-
-        :raises InvalidModel: it cannot be loaded, and why.
-        :raises ModelNotFound: there is no such file, or it is not a model.
-        """
         if entry in self.listing().json:
             reading = read(self.root, entry)
             if reading.fault is not None:
@@ -233,27 +193,8 @@ class ModelDirectory:
                 return examine(self.root, entry, reading.model, repair=self.repair)
         raise self._no_such(entry)
 
-    def sound_entries(self) -> Iterator[str]:
-        """The entries that can be loaded; none where the directory is missing."""
-        try:
-            entries = self.entries()
-        except InvalidModel:
-            return
-        for entry in entries:
-            try:
-                self.examine(entry)
-            except (InvalidModel, ModelNotFound):
-                continue
-            yield entry
-
     def delivery(self, entry: str) -> Delivery:
-        """The sound model that the JSON file *entry* is.
-
-        Waits a moment where it is being written to.
-
-        :raises InvalidModel: it cannot be loaded, and why.
-        :raises ModelNotFound: there is no such file, or it is not a model.
-        """
+        # Waits a moment where it is being written to.
         return self._outcome(self._current(entry, _deadline()), entry)
 
     def _outcome(self, verdict: Verdict, entry: str) -> Delivery:
@@ -264,12 +205,6 @@ class ModelDirectory:
         return verdict.outcome
 
     def file(self, name: str) -> ServedFile:
-        """The shard, the piece of a delivery or the asset *name*.
-
-        :raises ModelNotFound: nothing of that name may be served.
-        :raises InvalidModel: it is a shard of a broken model only. It is withheld: a
-            client that has the model's JSON would read it as weights.
-        """
         deadline = _deadline()
         content = self._content(name, deadline)
         if content is not None:
@@ -279,8 +214,18 @@ class ModelDirectory:
         return shard if isinstance(shard, ServedFile) else self._search(name, deadline)
 
     def is_shard(self, name: str) -> bool:
-        """Whether the manifest of some entry names the file *name*."""
         return any(name in self._candidate(e).files for e in self.listing().json)
+
+    def assets_beside(self, entry: str) -> list[str]:
+        """The assets in the folder of *entry*, but for its own JSON and its shards."""
+        folder = posixpath.dirname(entry)
+        return [
+            name
+            for name in sorted(self.listing().names - {entry})
+            if posixpath.dirname(name) == folder
+            and self._is_asset(name)
+            and not self.is_shard(name)
+        ]
 
     def _judge(self, entry: str, deadline: float) -> Verdict:
         while True:
@@ -438,7 +383,6 @@ class ModelDirectory:
         return known
 
     def no_model(self) -> str:
-        """Why there is no entry."""
         names = self.listing().json
         if self.only is not None and self.only not in names:
             return f"there is no file {self.only}; correct the path"

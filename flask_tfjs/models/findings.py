@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from .delivery import Examination
 from .directory import ModelDirectory
 from .listing import MAX_DEPTH
 from .listing import MAX_FILES
+from .served import ServedModel
 
 Level = Literal["error", "warning", "note"]
 
@@ -35,33 +37,42 @@ class Finding:
     message: str
 
 
-def check_directory(directory: ModelDirectory) -> Iterator[Finding]:
-    """Check all entries of a directory and what lies around them."""
-    name = directory.label
+def check_model(model: ServedModel) -> Iterator[Finding]:
+    """Check all entries of a model and, in a directory, what lies around them."""
+    name = model.label
     try:
-        entries = directory.entries()
+        entries = model.entries()
     except InvalidModel as fault:
-        yield Finding("error", name, f"{fault.message} ({directory.path})")
+        yield Finding("error", name, f"{fault.message} ({model.path})")
         return
     used: set[str] | None = set()
     for entry in entries:
         where = f"{name}/{entry}"
         try:
-            found = directory.examine(entry)
+            found = model.examine(entry)
         except (InvalidModel, ModelNotFound) as fault:
             yield Finding("error", where, str(fault))
             used = None  # what it would name is not known
             continue
         if used is not None:
             used.update(shard.name for group in found.shards for shard in group)
-        for level, message in _check_model(found):
+        for level, message in _check_entry(found):
             yield Finding(level, where, message)
     if not entries:
-        yield Finding("error", name, directory.no_model())
-    yield from _check_surroundings(directory, used)
+        yield Finding("error", name, model.no_model())
+    with contextlib.suppress(InvalidModel, ModelNotFound):  # told above
+        for file in model.damaged_files():
+            yield Finding(
+                "error",
+                f"{name}/{file}",
+                "its bytes are not those it was published with, so the disk may fail; "
+                "publish the model again",
+            )
+    if isinstance(model, ModelDirectory):
+        yield from _check_surroundings(model, used)
 
 
-def _check_model(found: Examination) -> Iterator[tuple[Level, str]]:
+def _check_entry(found: Examination) -> Iterator[tuple[Level, str]]:
     model = found.model
     for repair in found.repairs:
         yield ("note", f"repaired on the way out: {repair}")

@@ -1,8 +1,11 @@
-"""Names of models."""
+"""Names of models and of their main file."""
 
 from __future__ import annotations
 
 import re
+
+#: The JSON that a model's directory URL answers with, where there is one.
+MAIN = "model.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

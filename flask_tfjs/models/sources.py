@@ -100,6 +100,11 @@ class Sources:
         folder = self.folder.models() if self.folder is not None else {}
         return name in self.fixed or name in folder
 
+    def configured(self) -> list[str]:
+        """The directories that come from the app's configuration."""
+        folder = [self.folder.path] if self.folder is not None else []
+        return [*self.fixed.values(), *folder]
+
     @property
     def fault(self) -> str | None:
         """Why names are missing that should be there."""

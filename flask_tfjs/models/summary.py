@@ -10,7 +10,7 @@ from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from ..format.manifest import Kind
 from .catalogue import Catalogue
-from .directory import ModelDirectory
+from .served import ServedModel
 
 ModelState = Literal["ok", "broken", "empty", "missing"]
 
@@ -31,9 +31,10 @@ class EntrySummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One registered name.
+    """One registered or published name.
 
     :ivar fault: the first reason why not all of it can be served.
+    :ivar versions: those published that are kept, the newest first.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Summary:
     state: ModelState
     entries: tuple[EntrySummary, ...] = ()
     fault: str | None = None
+    versions: tuple[int, ...] = ()
 
     @property
     def byte_length(self) -> int:
@@ -48,34 +50,35 @@ class Summary:
 
 
 def summarize(catalogue: Catalogue) -> Iterator[Summary]:
-    """All registered models, in the order of their names."""
+    """All models, in the order of their names."""
     for name in catalogue.names():
         try:
-            yield summarize_directory(catalogue.directory(name))
-        except ModelNotFound:  # unregistered since
+            yield summarize_model(catalogue.model(name))
+        except ModelNotFound:  # taken from the air since
             continue
 
 
-def summarize_directory(directory: ModelDirectory) -> Summary:
+def summarize_model(model: ServedModel) -> Summary:
     try:
-        names = directory.entries()
+        names = model.entries()
     except InvalidModel as fault:
-        return Summary(directory.name, directory.path, "missing", fault=fault.message)
-    entries = tuple(_entry(directory, name) for name in names)
+        return Summary(model.name, model.path, "missing", fault=fault.message)
+    entries = tuple(_entry(model, name) for name in names)
     faults = [entry.fault for entry in entries if entry.fault is not None]
     state: ModelState = "ok" if entries else "empty"
     return Summary(
-        directory.name,
-        directory.path,
+        model.name,
+        model.path,
         "broken" if faults else state,
         entries,
         faults[0] if faults else None,
+        tuple(model.versions()),
     )
 
 
-def _entry(directory: ModelDirectory, name: str) -> EntrySummary:
+def _entry(model: ServedModel, name: str) -> EntrySummary:
     try:
-        found = directory.examine(name)
+        found = model.examine(name)
     except (InvalidModel, ModelNotFound) as fault:
         return EntrySummary(name, None, 0, str(fault))
     return EntrySummary(name, found.model.kind, found.byte_length)

@@ -52,6 +52,10 @@ class Result(AnyResult, total=False):
     also: list[t.Any]
 
 
+#: The module of the jobs above.
+FINGERPRINT = "fingerprint.mjs"
+
+
 class Client(t.Protocol):
     def run(self, job: Job) -> Result: ...
 
@@ -83,14 +87,15 @@ class Node:
 
 
 @contextlib.contextmanager
-def start_node(directory: Path) -> cabc.Iterator[Node]:
+def start_node(directory: Path, module: str = FINGERPRINT) -> cabc.Iterator[Node]:
+    """:param module: whose jobs it takes."""
     node = require_program("node")
     require_packages()
     log = directory / "node.log"
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [node, str(CLIENTS / "load.mjs")],
+            [node, str(CLIENTS / "load.mjs"), f"./{module}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -112,11 +117,11 @@ CHROMIUM_ARGUMENTS = [
 
 
 class Chromium:
-    """A page of ``origin`` in a browser."""
+    """A page of ``origin`` in a browser, or in a context of one."""
 
-    def __init__(self, browser: t.Any, origin: str) -> None:
+    def __init__(self, browser: t.Any, origin: str, page: str = "page.html") -> None:
         self.page = browser.new_page()
-        self.page.goto(f"{origin}/page.html")
+        self.page.goto(f"{origin}/{page}")
         self.page.evaluate("window.ready")
 
     def run(self, job: Job) -> Result:

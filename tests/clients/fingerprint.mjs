@@ -43,7 +43,7 @@ async function bytesOf(tensor) {
   return bytes;
 }
 
-async function fingerprint(pairs) {
+export async function fingerprint(pairs) {
   const weights = {};
   for (const [name, tensor] of pairs) {
     if (name in weights) {
@@ -57,7 +57,7 @@ async function fingerprint(pairs) {
 
 // (name, tensor) of a loaded model. Layers models know their weights under the names
 // of the file; of a graph model's every name stands for a list of one.
-function weightsOf(model) {
+export function weightsOf(model) {
   if (Array.isArray(model.weights)) {
     return model.weights.map((variable) => [variable.originalName, variable.read()]);
   }

@@ -1,14 +1,16 @@
 // TensorFlow.js in Node: a job per line of standard input (JSON, see fingerprint.mjs),
 // a result per line of standard output.
+//
+// Usage: node load.mjs [MODULE]
+//   MODULE  whose run() takes the jobs, in place of ./fingerprint.mjs
 
 import {createRequire} from 'node:module';
 import {createInterface} from 'node:readline';
 
-import {run} from './fingerprint.mjs';
-
 console.log = console.error;
 console.info = console.error;
 
+const {run} = await import(process.argv[2] ?? './fingerprint.mjs');
 const require = createRequire(import.meta.url);
 const tf = require('@tensorflow/tfjs');
 const libraries = {
