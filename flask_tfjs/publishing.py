@@ -209,6 +209,7 @@ def collect_all(
 
 def tell(signal: NamedSignal, found: State, **facts: Any) -> None:
     """Send *signal*. What a receiver makes of it changes nothing here."""
+    # The proxy has it, its declared type has not.
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
         signal.send(app, blueprint=found.name, **facts)

@@ -625,6 +625,7 @@ def test_httpauth_basic(make_app: MakeApp) -> None:
     check_login(app, credentials, 'Basic realm="Authentication Required"')
 
 
+# Flask-Login has no types.
 class User(flask_login.UserMixin):  # type: ignore[misc]
     def __init__(self, id: str) -> None:
         self.id = id

@@ -77,6 +77,7 @@ def check_refused(response: TestResponse, status: int, store: Path) -> None:
 # Flask-Login
 
 
+# Flask-Login has no types.
 class User(flask_login.UserMixin):  # type: ignore[misc]
     def __init__(self, id: str) -> None:
         self.id = id

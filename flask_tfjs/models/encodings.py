@@ -4,7 +4,6 @@ the digest of what they encode. So none can be stale: another content has anothe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from .cache import Cache
 from .delivery import Piece
 from .digests import Digest
 from .digests import Digests
-from .digests import is_settled
 from .files import Identity
 from .files import Root
 from .files import identify
 from .files import verified_blocks
+from .listing import FolderNames
 
 #: The codings that shards are encoded in, where they can be made. Who takes zstd takes
 #: br as well, which makes weights smaller.
@@ -64,34 +63,24 @@ class Encodings:
     def __init__(self, cache: Cache | None, digests: Digests) -> None:
         self._cache = cache
         self._digests = digests
-        self._names: frozenset[str] = frozenset()
-        self._stamps: tuple[int, int] | None = None
+        # The clock is looked up at each call: it may be set after this.
+        self._names = FolderNames(lambda: digests.clock())
         self._proven: dict[Identity, EncodedFile] = {}
 
     def of(self, sha256: bytes) -> dict[str, EncodedFile]:
         """All undamaged encodings of the content *sha256*, by coding."""
-        if self._cache is None or not self._listed(self._cache.encoded_folder):
+        if self._cache is None:
+            return {}
+        names = self._names.of(self._cache.encoded_folder)
+        if not names:
             return {}
         found = {}
         for coding in SHARD_CODINGS:
             name = _name(sha256, coding)
-            encoded = self._find(self._cache, name) if name in self._names else None
+            encoded = self._find(self._cache, name) if name in names else None
             if encoded is not None:
                 found[coding] = encoded
         return found
-
-    def _listed(self, folder: str) -> bool:
-        """Look at what there is again if it changed, at the price of one ``stat``."""
-        try:
-            status = os.stat(folder)
-            stamps = (status.st_mtime_ns, status.st_ctime_ns)
-            if stamps != self._stamps:
-                now = self._digests.clock()
-                self._names = frozenset(os.listdir(folder))
-                self._stamps = stamps if is_settled(stamps, now) else None
-        except OSError:
-            return False
-        return bool(self._names)
 
     def _find(self, cache: Cache, name: str) -> EncodedFile | None:
         path = cache.encoded_path(name)

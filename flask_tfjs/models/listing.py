@@ -54,6 +54,29 @@ class Listing:
         )
 
 
+class FolderNames:
+    """The names in one folder, at the price of a ``stat`` while they stay the same."""
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._names: frozenset[str] = frozenset()
+        self._stamps: tuple[int, int] | None = None
+
+    def of(self, path: str) -> frozenset[str]:
+        """The names in the folder *path*, the same at each call; none where it cannot
+        be read."""
+        try:
+            status = os.stat(path)
+            stamps = (status.st_mtime_ns, status.st_ctime_ns)
+            if stamps != self._stamps:
+                now = self._clock()
+                self._names = frozenset(os.listdir(path))
+                self._stamps = stamps if is_settled(stamps, now) else None
+        except OSError:
+            return frozenset()
+        return self._names
+
+
 def list_directory(
     root: Root, clock: Callable[[], int] = time.time_ns, *, deep: bool = True
 ) -> Listing:

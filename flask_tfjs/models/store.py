@@ -19,11 +19,11 @@ from ..format.release import Release
 from ..locks import KeyedLocks
 from ..locks import locked
 from ..locks import locked_at_once
-from .digests import is_settled
 from .files import BLOCK_SIZE
 from .files import Identity
 from .files import OpenFile
 from .files import identify
+from .listing import FolderNames
 from .names import MAIN
 from .names import is_name
 
@@ -223,8 +223,7 @@ class LocalStore:
         self.path = path
         self.releases: dict[str, tuple[Identity | None, Release | None]] = {}
         self._writing = KeyedLocks()
-        self._spelled: frozenset[str] = frozenset()
-        self._stamps: tuple[int, int] | None = None
+        self._names = FolderNames()
 
     def folder(self, name: str) -> Folder:
         return Folder(os.path.join(self.path, name))
@@ -232,16 +231,7 @@ class LocalStore:
     def spells(self, name: str) -> bool:
         """Whether a folder is called just so. Some file systems do not tell capital
         letters from small ones, and whoever guards a model by its name does."""
-        try:
-            status = os.stat(self.path)
-            stamps = (status.st_mtime_ns, status.st_ctime_ns)
-            if stamps != self._stamps:
-                now = time.time_ns()
-                self._spelled = frozenset(os.listdir(self.path))
-                self._stamps = stamps if is_settled(stamps, now) else None
-        except OSError:
-            return False
-        return name in self._spelled
+        return name in self._names.of(self.path)
 
     def names(self) -> list[str]:
         """The published models."""
