@@ -31,7 +31,10 @@ from .errors import InvalidModel
 from .errors import ModelNotFound
 from .errors import TFJSError
 from .errors import printable
+from .format.topology import LOADERS
 from .http import codings
+from .keras.rewrite import Options
+from .keras.script import PATH
 from .models import registry
 from .models.delivery import BeingWritten
 from .models.delivery import Piece
@@ -56,6 +59,9 @@ logger = logging.getLogger("flask_tfjs")
 
 _WAYS_IN = "flask tfjs register NAME PATH, or flask tfjs publish NAME PATH"
 
+# Written out, so that --help needs no NumPy.
+_CODINGS = ("float16", "uint16", "uint8", "none")
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -66,7 +72,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TFJSError as error:
-            raise click.ClickException(printable(str(error))) from error
+            lines = reports.printable_lines(str(error).split("\n"))
+            raise click.ClickException(lines) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +101,12 @@ def _blueprint_option(command: _Command) -> _Command:
 
 def _json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def _force_option(command: _Command) -> _Command:
+    return click.option(
+        "--force", is_flag=True, help="Replace a model that is at DEST."
+    )(command)
 
 
 def _link_root_option(command: _Command) -> _Command:
@@ -214,7 +227,8 @@ def show(
         shown_as = entry if len(entries) > 1 else MAIN
         try:
             url = _url(site, f"/{found_model.name}/{shown_as}")
-            found.append(reports.describe(found_model, entry, url, encodings))
+            script = _url(site, f"/{PATH}")
+            found.append(reports.describe(found_model, entry, url, script, encodings))
         except InvalidModel as fault:
             faults.append(printable(f"{found_model.label}/{entry}: {fault}"))
     if not found and not faults:
@@ -385,6 +399,143 @@ def gc(ctx: click.Context, blueprint: str | None) -> None:
     click.echo(reports.swept(swept))
     if swept.faults:
         raise click.ClickException("\n".join(swept.faults))
+
+
+@tfjs.command()
+@click.argument("source")
+@click.argument("dest")
+@click.option("--name", metavar="NAME", help="Of the model, in place of its own.")
+@click.option(
+    "--custom",
+    "custom",
+    multiple=True,
+    metavar="CLASS",
+    help="Leave layers of this class to a JavaScript class of the page's own.",
+)
+@click.option(
+    "--fold-frozen-bn",
+    is_flag=True,
+    help="Write BatchNormalization with trainable=False as Rescaling, so that training "
+    "in a browser leaves it alone.",
+)
+@click.option(
+    "--stock-layers",
+    is_flag=True,
+    help="Refuse what needs the script of layers that the page must load, too.",
+)
+@_force_option
+def convert(
+    source: str,
+    dest: str,
+    name: str | None,
+    custom: tuple[str, ...],
+    fold_frozen_bn: bool,
+    stock_layers: bool,
+    force: bool,
+) -> None:
+    """Convert between Keras and TensorFlow.js; TensorFlow is not needed.
+
+    \b
+    model.keras or model.h5 to a directory, which tf.loadLayersModel() loads;
+    a directory or a model.json to out.keras (Keras 3) or out.h5 (Keras 2).
+    """
+    if _is_tfjs(source):
+        if name or custom or fold_frozen_bn or stock_layers:
+            raise click.UsageError(
+                f"{source} is a model of TensorFlow.js; the options are for one of "
+                "Keras"
+            )
+        _to_keras(source, dest, force)
+    else:
+        options = Options(frozenset(custom), fold_frozen_bn, stock_layers, name)
+        _to_tfjs(source, dest, options, force)
+
+
+@tfjs.command()
+@click.argument("source")
+@click.argument("dest")
+@click.option(
+    "--to",
+    "coding",
+    type=click.Choice(_CODINGS),
+    default="float16",
+    show_default=True,
+    help="How weights are stored.",
+)
+@click.option(
+    "--only",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN=CODING",
+    help="Another coding for the weights whose names match; the first that does wins.",
+)
+@_link_root_option
+@_force_option
+def quantize(
+    source: str,
+    dest: str,
+    coding: str,
+    patterns: tuple[str, ...],
+    link_roots: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Write the model in SOURCE with smaller weights into the directory DEST."""
+    by_pattern = [_pattern(text) for text in patterns]
+    if not os.path.exists(source):
+        raise ModelNotFound(f"there is no file or directory {source!r} here")
+    from .convert.quantize import quantize
+
+    done = quantize(
+        source,
+        dest,
+        coding,
+        by_pattern,
+        force,
+        assets=config.ASSETS,
+        link_roots=[os.path.realpath(root) for root in link_roots],
+    )
+    click.echo(reports.quantized(source, dest, done))
+    for warning in done.warnings:
+        click.echo(printable(f"Warning: {warning}"), err=True)
+
+
+def _pattern(text: str) -> tuple[str, str]:
+    pattern, _, coding = text.rpartition("=")
+    if not pattern or coding not in _CODINGS:
+        raise click.BadParameter(
+            f"{text!r} is not PATTERN=CODING, with one of {', '.join(_CODINGS)}",
+            param_hint="--only",
+        )
+    return pattern, coding
+
+
+def _is_tfjs(source: str) -> bool:
+    if not os.path.exists(source):
+        raise ModelNotFound(f"there is no file or directory {source!r} here")
+    return os.path.isdir(source) or source.endswith(".json")
+
+
+def _to_keras(source: str, dest: str, force: bool) -> None:
+    from .convert.to_keras import to_keras
+
+    notices = to_keras(source, dest, force=force)
+    click.echo(reports.converted(source, dest, os.path.getsize(dest), notices))
+
+
+def _to_tfjs(source: str, dest: str, options: Options, force: bool) -> None:
+    from .convert.to_tfjs import to_tfjs
+
+    if dest.endswith((".keras", ".h5", ".hdf5", ".json")):
+        raise click.UsageError(
+            f"{source} becomes a directory; name one, such as "
+            f"models/{os.path.splitext(os.path.basename(source))[0]}"
+        )
+    done = to_tfjs(source, dest, options=options, force=force)
+    click.echo(reports.converted(source, dest, done.byte_length, done.notices))
+    name = os.path.basename(os.path.realpath(dest))
+    url = f"{DEFAULT_PREFIX}/{name}/{MAIN}"
+    script = f"{DEFAULT_PREFIX}/{PATH}" if done.needs_script else None
+    click.echo("\n" + reports.loader_snippet(LOADERS["layers-model"], url, script))
 
 
 def _progress(length: int, label: str) -> Any:

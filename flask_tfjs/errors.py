@@ -4,6 +4,7 @@ into exit codes; nothing in between knows of either.
     TFJSError
     ├── ConfigError
     ├── InvalidModel
+    ├── MissingExtra
     ├── ModelNotFound
     ├── UploadRefused
     ├── VersionConflict
@@ -43,6 +44,21 @@ class InvalidModel(TFJSError):
 
     def __str__(self) -> str:
         return printable(f"{self.where}: {self.message}")
+
+
+class MissingExtra(TFJSError):
+    """What was asked for needs packages that are not installed.
+
+    :param what: the thing asked for, as the start of a sentence.
+    :param extra: the name of the extra that brings the packages.
+    """
+
+    def __init__(self, what: str, extra: str, cause: ImportError) -> None:
+        needed = f" ({cause.name})" if cause.name else ""
+        super().__init__(
+            f"{what} needs packages that are not installed{needed}: "
+            f"pip install 'flask-tfjs[{extra}]'"
+        )
 
 
 class ModelNotFound(TFJSError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from typing import Any
 
 from .errors import printable
@@ -16,6 +17,7 @@ from .format.topology import Port
 from .format.topology import Topology
 from .format.topology import describe as describe_topology
 from .http import codings
+from .keras.script import needs_script
 from .models.delivery import Examination
 from .models.encodings import Encoding
 from .models.encodings import Encodings
@@ -25,6 +27,10 @@ from .models.publish import Version
 from .models.retention import Swept
 from .models.served import ServedModel
 from .models.summary import Summary
+
+if TYPE_CHECKING:
+    from .convert.quantize import LargestError
+    from .convert.quantize import Quantization
 
 
 def main_path(summary: Summary) -> str:
@@ -98,6 +104,56 @@ def swept(removed: Swept) -> str:
     return f"Removed {files}, {size(removed.byte_length)} freed"
 
 
+def converted(source: str, dest: str, byte_length: int, notices: Sequence[str]) -> str:
+    """What became of a conversion, and what to know of it."""
+    lines = [f"Converted {source} to {dest}: {size(byte_length)}"]
+    return printable_lines([*lines, *(f"Note: {notice}" for notice in notices)])
+
+
+def quantized(source: str, dest: str, done: Quantization) -> str:
+    """What a model's weights took before and take now, and what to know of it."""
+    before, after = sum(done.before.values()), sum(done.after.values())
+    line = f"Quantized {source} to {dest}: {size(before)} become {size(after)}"
+    if after >= before:
+        line = f"Copied {source} to {dest}: nothing of it would become smaller"
+    head = ["STORED AS", "BEFORE", "AFTER", "LARGEST CHANGE"]
+    cells = [
+        [
+            stored,
+            size(done.before.get(stored, 0)),
+            size(done.after.get(stored, 0)),
+            _change(done.errors.get(stored)),
+        ]
+        for stored in sorted({*done.before, *done.after})
+    ]
+    notes = [f"Note: {notice}" for notice in done.notices]
+    return "\n".join([printable(line), _table([head, *cells]), *map(printable, notes)])
+
+
+def _change(found: LargestError | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.error:.2g} of {found.largest:.3g} in {found.weight}"
+
+
+def loader_snippet(loader: str, url: str, script: str | None) -> str:
+    """What a page has to hold to load a model.
+
+    :param script: the URL of the script of layers, if the model needs it.
+    """
+    tag = [] if script is None else [script_tag(script)]
+    return printable_lines([*tag, f'const model = await {loader}("{url}");'])
+
+
+def script_tag(url: str) -> str:
+    """What loads a script into a page, behind TensorFlow.js."""
+    return f'<script src="{url}"></script>'
+
+
+def printable_lines(lines: Iterable[str]) -> str:
+    return "\n".join(printable(line) for line in lines)
+
+
 def findings(found: Sequence[Finding]) -> str:
     """A line for each finding, and one that sums them up."""
     lines = [printable(f"{f.level}: {f.where}: {f.message}") for f in found]
@@ -113,6 +169,7 @@ def findings(found: Sequence[Finding]) -> str:
 class ModelReport:
     """All that can be told of one sound model.
 
+    :ivar script: the URL of the script of layers, if the page needs it.
     :ivar on_the_wire: bytes of a whole load, JSON and shards, by the content coding
         that the client takes.
     :ivar digest: of the model; *digests*: of each shard, base64 of SHA-256 as in
@@ -121,6 +178,7 @@ class ModelReport:
 
     path: str
     url: str
+    script: str | None
     found: Examination
     topology: Topology
     on_the_wire: Mapping[str, int]
@@ -133,6 +191,7 @@ class ModelReport:
             "path": self.path,
             "kind": model.kind,
             "loader": self.loader,
+            "script": self.script,
             "inputs": [_port_json(port) for port in self.topology.inputs],
             "outputs": [_port_json(port) for port in self.topology.outputs],
             "units": dict(self.topology.units),
@@ -168,6 +227,7 @@ class ModelReport:
         rows = [
             ["kind", model.kind],
             ["load", self.loader],
+            *([["script", script_tag(self.script)]] if self.script else []),
             *(["input", _port_text(port)] for port in self.topology.inputs),
             *(["output", _port_text(port)] for port in self.topology.outputs),
             *([[units, f"{total}: {_most(self.topology.units)}"]] if total else []),
@@ -200,9 +260,11 @@ class ModelReport:
 
 
 def describe(
-    model: ServedModel, entry: str, url: str, encodings: Encodings
+    model: ServedModel, entry: str, url: str, script: str, encodings: Encodings
 ) -> ModelReport:
     """Look at one entry of *model* as a whole.
+
+    :param script: the URL of the script of layers.
 
     :raises InvalidModel: it cannot be loaded.
     """
@@ -213,6 +275,7 @@ def describe(
     return ModelReport(
         path=f"{model.label}/{entry}",
         url=url,
+        script=script if needs_script(found.document) else None,
         found=found,
         topology=describe_topology(found.model),
         on_the_wire={

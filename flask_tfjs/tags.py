@@ -16,6 +16,7 @@ from . import state
 from .errors import ConfigError
 from .errors import ModelNotFound
 from .errors import printable
+from .keras.script import PATH
 from .models.names import MAIN
 from .models.names import NAMES
 from .models.names import is_name
@@ -92,17 +93,25 @@ def tfjs_preload(
     return Markup("\n").join(_PRELOAD.format(url) for url in dict.fromkeys(urls))
 
 
-def tfjs_script(blueprint: str | None = None) -> Markup:
+def tfjs_script(blueprint: str | None = None, *, layers: bool = False) -> Markup:
     """The ``<script>`` tag that loads TensorFlow.js into a page, from ``TFJS_SCRIPT``.
 
     :param blueprint: which of several blueprints; ``None`` is the only one.
+    :param layers: whether to add the tag of the script of layers, which ``convert`` and
+        ``show`` name where a model needs it.
     """
-    script = state.find(current_app, blueprint).settings.script
+    found = state.find(current_app, blueprint)
+    script = found.settings.script
     if script.integrity is None:
-        return Markup('<script src="{}"></script>').format(script.src)
-    return Markup(
-        '<script src="{}" integrity="{}" crossorigin="anonymous"></script>'
-    ).format(script.src, script.integrity)
+        tag = Markup('<script src="{}"></script>').format(script.src)
+    else:
+        tag = Markup(
+            '<script src="{}" integrity="{}" crossorigin="anonymous"></script>'
+        ).format(script.src, script.integrity)
+    if not layers:
+        return tag
+    url = _below(found, f"/{PATH}", external=False)
+    return tag + Markup('\n<script src="{}"></script>').format(url)
 
 
 def _entry(entry: str | None, version: int | None) -> str | None:
@@ -131,15 +140,23 @@ def _url(
     path = f"/{name}/{entry or MAIN}"
     if expires_in is not None:
         path = f"/{auth.SIGNED}{auth.sign(found, name, expires_in)}{path}"
-    if not external and not has_request_context():
-        return state.url_of(current_app, found, path)
     try:
-        return url_for(found.endpoint, path=path, _external=external)
+        return _below(found, path, external=external)
     except RuntimeError as error:
         raise ConfigError(
             f"the URL of {name!r} with a host is not known outside of a request; set "
             "SERVER_NAME"
         ) from error
+
+
+def _below(found: State, path: str, *, external: bool) -> str:
+    """The URL of *path* below the prefix.
+
+    :raises RuntimeError: the host is not known outside of a request.
+    """
+    if not external and not has_request_context():
+        return state.url_of(current_app, found, path)
+    return url_for(found.endpoint, path=path, _external=external)
 
 
 def _urls_to_preload(

@@ -15,6 +15,7 @@ from flask import request
 
 from . import auth
 from . import receiving
+from . import static_files
 from .errors import InvalidModel
 from .errors import ModelNotFound
 from .http import codings
@@ -244,6 +245,8 @@ def _look_up(state: State, path: str) -> _Respond:
     name, slash, rest = path.partition("/")
     if not name:
         return _index(state, slash + rest)
+    if path.startswith(static_files.PREFIX):
+        return partial(_static, state, path.removeprefix(static_files.PREFIX))
     model = state.catalogue.model(name)
     if not slash:
         # The client cuts the URL after its last slash, so the name goes before paths.
@@ -257,6 +260,13 @@ def _look_up(state: State, path: str) -> _Respond:
             return _file_called_json(state, model, rest)
         return partial(_model, state, delivery, "", posixpath.dirname(rest))
     return _file(state, model, rest)
+
+
+def _static(state: State, name: str, around: list[Header]) -> Response:
+    coding = _coding(state)
+    make = partial(static_files.representation_of, name, coding)
+    found = state.representations.get((static_files.PREFIX, name, coding), make)
+    return represent(request, found, around)
 
 
 def _index(state: State, rest: str) -> _Respond:
@@ -302,8 +312,7 @@ def _model(
         tag += ".bare"
     elif folder != posixpath.dirname(delivery.entry):
         tag += ".root"
-    makes = (*state.codings, codings.IDENTITY)
-    coding = next(coding for coding in _ranked(state) if coding in makes)
+    coding = _coding(state)
 
     def make() -> Representation:
         text = delivery.manifest(folder, prefix)
@@ -317,6 +326,12 @@ def _model(
 
     key = (prefix, delivery.entry, tag, coding)
     return represent(request, state.representations.get(key, make), around)
+
+
+def _coding(state: State) -> str:
+    """The content coding for a text, made here."""
+    makes = (*state.codings, codings.IDENTITY)
+    return next(coding for coding in _ranked(state) if coding in makes)
 
 
 def _ranked(state: State) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from flask_tfjs.models.directory import ModelDirectory
 from flask_tfjs.models.findings import check_model
 
 
-def findings(path: Path) -> list[tuple[str, str, str]]:
-    directory = ModelDirectory("m", str(path))
+def findings(path: Path, *, repair: bool = True) -> list[tuple[str, str, str]]:
+    directory = ModelDirectory("m", str(path), repair=repair)
     return [(f.level, f.where, f.message) for f in check_model(directory)]
 
 
@@ -72,24 +72,33 @@ def test_json_that_is_no_model(tmp_path: Path) -> None:
 
 
 def keras3(nested: bool) -> dict[str, Any]:
+    """The small model in the form of Keras 3, or with a model of that form in it."""
     topology = copy.deepcopy(LAYERS_TOPOLOGY)
-    layer = {"class_name": "InputLayer", "config": {"batch_shape": [None, 3]}}
     layers: list[Any] = topology["config"]["layers"]  # type: ignore[index]  # a literal
+    entry = {
+        "class_name": "InputLayer",
+        "config": {"name": "x", "batch_shape": [None, 2 if nested else 3]},
+    }
     if nested:
-        layers.append({"class_name": "Functional", "config": {"layers": [layer]}})
+        inner = {"name": "inner", "layers": [entry]}
+        layers.append({"class_name": "Sequential", "config": inner})
     else:
-        layers.insert(0, layer)
+        layers.insert(0, entry)
     return {"model_config": topology}
 
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_topology_that_keras_3_wrote(tmp_path: Path, nested: bool) -> None:
+    """It is mended; or it would not load."""
     document = dense_document("weights.bin", modelTopology=keras3(nested))
     write_model(tmp_path, document=document)
     ((level, where, message),) = findings(tmp_path)
+    assert (level, where) == ("note", "m/model.json")
+    assert "repaired on the way out: modelTopology: is written by Keras 3" in message
+    ((level, where, message),) = findings(tmp_path, repair=False)
     assert (level, where) == ("error", "m/model.json")
-    assert "Keras 3" in message
-    assert "tf_keras" in message
+    assert message.startswith("modelTopology: is written by Keras 3")
+    assert "let TFJS_REPAIR mend it, or convert the Keras file itself" in message
 
 
 def test_files_that_no_manifest_names(tmp_path: Path) -> None:

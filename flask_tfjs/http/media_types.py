@@ -24,6 +24,14 @@ _ASSETS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# What the package itself gives to pages.
+_STATIC: Mapping[str, str] = MappingProxyType(
+    {
+        ".js": "text/javascript; charset=utf-8",
+        ".mjs": "text/javascript; charset=utf-8",
+    }
+)
+
 
 def is_text(media_type: str) -> bool:
     """Whether layers around an app, such as Flask-Compress, encode this type."""
@@ -33,3 +41,8 @@ def is_text(media_type: str) -> bool:
 def of_asset(name: str) -> str:
     """The media type of an asset; nothing a browser would run in a page's name."""
     return _ASSETS.get(posixpath.splitext(name)[1].lower(), OCTETS)
+
+
+def of_static(name: str) -> str:
+    """The media type of a file of the package's own, scripts among them."""
+    return _STATIC.get(posixpath.splitext(name)[1], OCTETS)

@@ -57,7 +57,27 @@ def json_representation(
     max_age: int = 0,
     immutable: bool = False,
 ) -> Representation:
-    """A model's JSON in a content coding.
+    """A model's JSON in a content coding; see :func:`text_representation`."""
+    return text_representation(
+        text,
+        media_types.JSON,
+        tag=tag,
+        coding=coding,
+        max_age=max_age,
+        immutable=immutable,
+    )
+
+
+def text_representation(
+    text: bytes,
+    media_type: str,
+    *,
+    tag: str,
+    coding: str = IDENTITY,
+    max_age: int = 0,
+    immutable: bool = False,
+) -> Representation:
+    """A text in a content coding.
 
     :param tag: names this text, whatever the coding.
     :param max_age: seconds of reuse without asking; 0 = ask each time.
@@ -75,7 +95,7 @@ def json_representation(
             _VARY,
         ),
         content_headers=(
-            *_content(media_types.JSON, hashlib.sha256(body).digest()),
+            *_content(media_type, hashlib.sha256(body).digest()),
             *coded,
             ("Accept-Ranges", "none"),
         ),

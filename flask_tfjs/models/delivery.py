@@ -8,6 +8,8 @@ import os
 import posixpath
 import time
 import zlib
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +20,15 @@ from typing import NamedTuple
 
 from ..errors import InvalidModel
 from ..format import strict_json
+from ..format.excerpt import excerpt
+from ..format.excerpt import placed_anew
 from ..format.layout import Layout
+from ..format.layout import PlacedWeight
 from ..format.layout import Shard
 from ..format.layout import lay_out
 from ..format.manifest import ModelJSON
 from ..format.manifest import parse
+from ..format.manifest import read_document
 from ..format.manifest import seems_a_model
 from ..format.manifest import with_paths
 from ..format.paths import content_name
@@ -35,6 +41,9 @@ from ..format.repair import mend_manifest
 from ..format.repair import recut
 from ..format.repair import refuse_zero_reads
 from ..format.repair import whole
+from ..keras.constants import decoded
+from ..keras.mending import mend
+from ..keras.weights import Stored
 from .digests import Digest
 from .digests import Digests
 from .digests import is_settled
@@ -148,8 +157,11 @@ class Verdict:
 class Examination:
     """A model whose shards exist and add up.
 
-    :ivar shards: for each group its shards, in the order of ``paths``.
-    :ivar cuts: for each group what is served in their place.
+    :ivar model: as it is served.
+    :ivar shards: for each group of the JSON on disk its shards, in the order of
+        ``paths``.
+    :ivar layout: where the weights of *model* lie in them.
+    :ivar cuts: for each group of *model* what is served of them.
     :ivar document: the JSON's value as it is served, but for ``paths``.
     :ivar repairs: what was mended.
     """
@@ -163,8 +175,8 @@ class Examination:
 
     @property
     def byte_length(self) -> int:
-        """Bytes of all shards, as a client loads them."""
-        return sum(shard.size for group in self.shards for shard in group)
+        """Bytes of all weights, as a client loads them."""
+        return sum(cut.length for group in self.cuts for cut in group)
 
 
 class Unreadable(InvalidModel):
@@ -276,9 +288,22 @@ def examine(
     if not repair:
         refuse_zero_reads(model, shards, layout)
         return Examination(model, shards, layout, whole(shards), model.document, ())
-    cuts, recuts = recut(model, shards, layout)
-    document, mended = mend_manifest(model)
-    return Examination(model, shards, layout, cuts, document, (*mended, *recuts))
+    repairs: list[Repair] = []
+    cuts: Cuts | None = None
+    mended = mend(model, _Values(root, model, shards, layout))
+    if mended is not None:
+        written = read_document(mended.document)
+        assert written is not None
+        if sum(map(len, mended.kept)) < len(layout.weights):
+            cuts = excerpt(shards, mended.kept, layout)
+        layout = placed_anew(written, mended.kept, layout)
+        model = written
+        repairs += mended.repairs
+    if cuts is None:
+        cuts, recuts = recut(model, shards, layout)
+        repairs += recuts
+    document, left = mend_manifest(model)
+    return Examination(model, shards, layout, cuts, document, (*left, *repairs))
 
 
 def lay_out_files(
@@ -294,6 +319,25 @@ def lay_out_files(
     finally:
         for group_bytes in joined:
             group_bytes.close()
+
+
+def stored_blocks(
+    root: Root, found: Examination, weights: Iterable[PlacedWeight]
+) -> Iterator[tuple[PlacedWeight, Iterator[bytes]]]:
+    """The bytes of each of *weights*, in blocks that are whole values.
+
+    :raises InvalidModel: a shard cannot be read.
+    """
+    joined = _JoinedShards(root, [shard for group in found.shards for shard in group])
+    try:
+        for weight in weights:
+            starts = range(weight.start, weight.end, _WINDOW_SIZE)
+            yield (
+                weight,
+                (joined.read(s, min(_WINDOW_SIZE, weight.end - s)) for s in starts),
+            )
+    finally:
+        joined.close()
 
 
 def named_files(entry: str, model: ModelJSON) -> frozenset[str]:
@@ -372,7 +416,11 @@ def _deliver(
             pieces[name] = Piece(cut.name, digest)
             names.append(name)
         paths.append(tuple(names))
+    text = strict_json.dumps(found.document)
     hasher = hashlib.sha256(_JSON_VERSION + sha256)
+    if found.repairs:
+        # Another version of this package may mend the same files otherwise.
+        hasher.update(hashlib.sha256(text).digest())
     for name in (name for group in paths for name in group):
         hasher.update(name.encode() + b"\0" + pieces[name].digest.sha256)
     return Delivery(
@@ -381,7 +429,7 @@ def _deliver(
         files=MappingProxyType(files),
         pieces=MappingProxyType(pieces),
         _paths=tuple(paths),
-        _packed=zlib.compress(strict_json.dumps(found.document)),
+        _packed=zlib.compress(text),
     )
 
 
@@ -463,6 +511,39 @@ def _digest(
 
 def unreadable(error: OSError, name: str) -> Unreadable:
     return Unreadable(f"cannot be read: {error.strerror or error}", name)
+
+
+class _Values:
+    """Reads the values of small weights."""
+
+    def __init__(
+        self,
+        root: Root,
+        model: ModelJSON,
+        shards: Sequence[Sequence[Shard]],
+        layout: Layout,
+    ) -> None:
+        self._root = root
+        self._shards = [shard for group in shards for shard in group]
+        self._places = {weight.spec.name: weight for weight in layout.weights}
+        self._document = model.document
+
+    def __call__(self, weight: Stored) -> Sequence[float]:
+        """:raises InvalidModel: a shard cannot be read, or is being written to."""
+        place = self._places[weight.name]
+        joined = _JoinedShards(self._root, self._shards)
+        try:
+            data = joined.read(place.start, place.end - place.start)
+        finally:
+            joined.close()
+        if len(data) != place.end - place.start:
+            raise BeingWritten(self._shards[-1].name)
+        return decoded(data, self._entry(weight.name))
+
+    def _entry(self, name: str) -> Mapping[str, Any]:
+        groups = self._document["weightsManifest"]
+        entries = (entry for group in groups for entry in group["weights"])
+        return next(entry for entry in entries if entry["name"] == name)
 
 
 class _JoinedShards:

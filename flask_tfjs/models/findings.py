@@ -9,15 +9,24 @@ from typing import Literal
 
 from ..errors import InvalidModel
 from ..errors import ModelNotFound
+from ..format.halves import are_halves
 from ..format.topology import LOADERS
-from ..format.topology import keras_layers
+from ..keras.bounds import CONVERT
+from ..keras.mending import unfit
+from ..keras.script import PATH
+from ..keras.script import needs_script
 from .delivery import Examination
+from .delivery import stored_blocks
 from .directory import ModelDirectory
 from .listing import MAX_DEPTH
 from .listing import MAX_FILES
 from .served import ServedModel
 
 Level = Literal["error", "warning", "note"]
+
+# What to do about a model that Keras wrote in its own way.
+_REPAIR = f"let TFJS_REPAIR mend it, or {CONVERT}"
+_PUBLISH = f"publish it again, or {CONVERT}"
 
 _WEIGHT_SUFFIXES = (".bin", ".weights")
 
@@ -56,8 +65,11 @@ def check_model(model: ServedModel) -> Iterator[Finding]:
             continue
         if used is not None:
             used.update(shard.name for group in found.shards for shard in group)
-        for level, message in _check_entry(found):
+        cure = _REPAIR if isinstance(model, ModelDirectory) else _PUBLISH
+        for level, message in _check_entry(found, cure):
             yield Finding(level, where, message)
+        with contextlib.suppress(InvalidModel):  # its files have just changed
+            yield from (Finding("note", where, m) for m in _halves(model, found))
     if not entries:
         yield Finding("error", name, model.no_model())
     with contextlib.suppress(InvalidModel, ModelNotFound):  # told above
@@ -72,7 +84,7 @@ def check_model(model: ServedModel) -> Iterator[Finding]:
         yield from _check_surroundings(model, used)
 
 
-def _check_entry(found: Examination) -> Iterator[tuple[Level, str]]:
+def _check_entry(found: Examination, cure: str) -> Iterator[tuple[Level, str]]:
     model = found.model
     for repair in found.repairs:
         yield ("note", f"repaired on the way out: {repair}")
@@ -88,23 +100,46 @@ def _check_entry(found: Examination) -> Iterator[tuple[Level, str]]:
             "it has no weights; unless none of its layers has any, the browser starts "
             "with random values, silently. Save the model with its weights",
         )
-    if model.kind == "layers-model" and any(
-        "batch_shape" in config and "batch_input_shape" not in config
-        for config in (layer.get("config") for layer in keras_layers(model.document))
-        if isinstance(config, dict)
-    ):
+    told = any(PATH in repair.message for repair in found.repairs)
+    if needs_script(found.document) and not told:
         yield (
-            "error",
-            "the topology is written by Keras 3, which TensorFlow.js 4.22 refuses "
-            "('An InputLayer should be passed either…'); save the model with tf_keras "
-            "(Keras 2), or export it as a SavedModel and convert that to a graph model",
+            "note",
+            "it has layers that TensorFlow.js lacks; the page must load the script "
+            f"{PATH} below the URL prefix before it, as 'flask tfjs show' prints it",
         )
+    for misfit in unfit(model):
+        yield ("error", f"{misfit.where}: {misfit.reason}; {cure}")
     stated = model.document.get("format") if isinstance(model.document, dict) else None
     if isinstance(stated, str) and stated in LOADERS and stated != model.kind:
         yield (
             "warning",
             f"'format' says {stated!r}, but the topology is that of a {model.kind}: "
             f"load it with {LOADERS[model.kind]}()",
+        )
+
+
+# Fewer values are not worth what the manifest says more of them.
+_FEW_VALUES = 32
+
+
+def _halves(model: ServedModel, found: Examination) -> Iterator[str]:
+    """Weights that take twice the bytes that their values need."""
+    wide = [
+        weight
+        for weight in found.layout.weights
+        if weight.spec.dtype == weight.spec.wire_dtype == "float32"
+        and weight.spec.elements >= _FEW_VALUES
+    ]
+    halves = [
+        weight.end - weight.start
+        for weight, blocks in stored_blocks(model.root, found, wide)
+        if all(map(are_halves, blocks))
+    ]
+    if halves:
+        yield (
+            f"{len(halves)} of its weights, {sum(halves):,} bytes, are float32 that "
+            "hold values of float16; 'flask tfjs quantize' stores them in half the "
+            "bytes, and not a value changes"
         )
 
 
