@@ -6,6 +6,7 @@ from .blueprint import create_blueprint as create_blueprint
 from .blueprint import tfjs_bp as tfjs_bp
 from .errors import ConfigError as ConfigError
 from .errors import InvalidModel as InvalidModel
+from .errors import MissingExtra as MissingExtra
 from .errors import ModelNotFound as ModelNotFound
 from .errors import TFJSError as TFJSError
 from .errors import UploadRefused as UploadRefused
@@ -26,6 +27,7 @@ from .tags import tfjs_url as tfjs_url
 __all__ = [
     "ConfigError",
     "InvalidModel",
+    "MissingExtra",
     "ModelNotFound",
     "TFJSError",
     "UploadRefused",

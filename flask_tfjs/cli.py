@@ -512,6 +512,11 @@ def _pattern(text: str) -> tuple[str, str]:
 def _is_tfjs(source: str) -> bool:
     if not os.path.exists(source):
         raise ModelNotFound(f"there is no file or directory {source!r} here")
+    if os.path.isfile(os.path.join(source, "saved_model.pb")):
+        raise ConfigError(
+            f"{source} is a SavedModel, which keeps no layers; convert the model that "
+            "it was made of, or make a graph model of it with the official converter"
+        )
     return os.path.isdir(source) or source.endswith(".json")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import collections.abc as cabc
 import contextlib
+import copy
 import http.client
 import importlib
 import inspect
@@ -1334,6 +1335,20 @@ def test_repairs_are_those_of_the_page(
     assert made == len(REPAIRS)
 
 
+def script_layer(folder: Path) -> None:
+    topology = copy.deepcopy(LAYERS_TOPOLOGY)
+    layers = topology["config"]["layers"]  # type: ignore[index]  # a literal
+    layers.append({"class_name": "KerasCausalMask", "config": {"name": "k"}})
+    write_model(folder, document=dense_document("weights.bin", modelTopology=topology))
+
+
+def halves(folder: Path) -> None:
+    spec = {"name": "dense/kernel", "shape": [3, 20], "dtype": "float32"}
+    group = {"paths": ["w.bin"], "weights": [spec]}
+    document = {"modelTopology": LAYERS_TOPOLOGY, "weightsManifest": [group]}
+    write_model(folder, document=document, shards={"w.bin": bytes(240)})
+
+
 FINDINGS: list[cabc.Callable[[Path], object]] = [
     keras_3,
     Path.mkdir,
@@ -1343,6 +1358,8 @@ FINDINGS: list[cabc.Callable[[Path], object]] = [
     other_format,
     stray_link,
     too_deep,
+    script_layer,
+    halves,
     leftover,
 ]
 

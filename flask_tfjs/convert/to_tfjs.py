@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -142,6 +143,12 @@ def _numbers(value: Any) -> Any:
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_numbers(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidModel(
+            "a constant of it becomes infinite, or no number; find the one that is too "
+            "large or too small",
+            "the model",
+        )
     return value
 
 

@@ -22,8 +22,8 @@ from .activations import activate
 from .activations import affine
 from .activations import stock_name
 
-# Weights of a convolution, once its groups are written as one.
-_MAX_UNGROUPED = 64_000_000
+# Weights of a convolution, once its groups or its dilation are written with zeros.
+_MAX_WRITTEN = 64_000_000
 
 
 def with_activation(
@@ -66,10 +66,10 @@ def convolution(rewrite: Rewrite) -> Outcome:
         x = _pad_causally(rewrite)
         config["padding"] = "valid"
     if groups > 1:
-        if math.prod(weights["kernel"].shape) * groups > _MAX_UNGROUPED:
+        if math.prod(weights["kernel"].shape) * groups > _MAX_WRITTEN:
             raise rewrite.refusal(
                 f"its {groups} groups become one full convolution of more than "
-                f"{_MAX_UNGROUPED} weights; use fewer groups, or DepthwiseConv2D"
+                f"{_MAX_WRITTEN} weights; use fewer groups, or DepthwiseConv2D"
             )
         weights["kernel"] = ungrouped(weights["kernel"], groups)
         rewrite.note(
@@ -205,6 +205,11 @@ def _undilated(
     if all(rate == 1 for rate in rates):
         return dict(config), dict(weights)
     kernel = dilated(weights["depthwise_kernel"], rates)
+    if math.prod(kernel.shape) > _MAX_WRITTEN:
+        raise rewrite.refusal(
+            f"its dilated kernel becomes one of more than {_MAX_WRITTEN} weights; use "
+            "a smaller dilation_rate"
+        )
     rewrite.note(
         "its dilation is written as zeros in the kernel, which training in a browser "
         "would change"
