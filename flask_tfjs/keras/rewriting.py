@@ -130,6 +130,8 @@ class _Rewriting:
         self.mask_faults: list[InvalidModel] = []
         self._version = model.version
         self._stateful = any(layer.config.get("stateful") for layer in model.walk())
+        # A mask that one model makes is still there in those in and around it.
+        self._makes_masks = any(mask_use(graph).needed for graph in _graphs(model))
         self.faults: list[InvalidModel] = []
         self.notices: list[str] = []
         self._names: set[str] = set()
@@ -246,7 +248,7 @@ class _Rewriting:
 
     def _recurrent(self, done: Rewrite, use: MaskUse) -> Outcome:
         layer, mask = done.layer, done.masks[0] if done.masks else None
-        if mask is None and use.needed:
+        if mask is None and self._makes_masks:
             stop_stale_mask(done)
         elif mask is not None and self.explicit_masks:
             give_mask(done, mask)
@@ -436,6 +438,16 @@ class _Resolver:
         if port.step is not None:
             return Tensor(one.layers[port.step].name, call, port.index)
         return self.resolve(port.outer or one.calls[call].inputs[port.index])
+
+
+def _graphs(graph: Graph) -> Iterator[Graph]:
+    """A model, and those in it."""
+    graph = pruned(graph)
+    yield graph
+    for layer in graph.layers:
+        for inner in (layer.model, layer.repeated):
+            if inner is not None:
+                yield from _graphs(inner)
 
 
 def pruned(graph: Graph) -> Graph:

@@ -808,6 +808,24 @@ def seq2seq() -> Any:
     return keras.Model([source, target], x)
 
 
+def mask_before_nested() -> Any:
+    """The mask of the words is not that of the sequence in the nested model."""
+    words = _words(6)
+    read = layers.LSTM(3)(layers.Embedding(WORDS, 4, mask_zero=True)(words))
+    steps = keras.Input((5, 3))
+    inner = keras.Model(steps, layers.LSTM(4)(steps), name="inner")
+    return keras.Model(words, inner(layers.RepeatVector(5)(read)))
+
+
+def mask_in_nested() -> Any:
+    """The mask in the nested model is not that of the sequence behind it."""
+    words = _words(6)
+    inside = _words(6)
+    read = layers.LSTM(3)(layers.Embedding(WORDS, 4, mask_zero=True)(inside))
+    inner = keras.Model(inside, read, name="inner")
+    return keras.Model(words, layers.LSTM(4)(layers.RepeatVector(5)(inner(words))))
+
+
 def seq2seq_gru() -> Any:
     source, target = _words(6), _words(5)
     embedding = layers.Embedding(WORDS, 6)
