@@ -113,14 +113,20 @@ def own_masks(whole: Graph, graph: Graph, flow: Masks) -> Iterator[InvalidModel]
     """Layers that are called with another mask than the one that comes with their
     input, which Keras 3 names in the call, too."""
     for layer in graph.layers:
-        for call in layer.calls:
-            given = call.kwargs.get("mask")
-            carried = [flow[tensor] for tensor in call.inputs if tensor in flow]
-            own = isinstance(given, Tensor) and not any(
-                mask.others or mask.unknown or masks.stands_for(whole, given, mask)
+        if layer.is_operation:
+            continue
+        given = [
+            (value, call.inputs[index : index + 1])
+            for call in layer.calls
+            for name, index in masks.ARGUMENTS.items()
+            if isinstance(value := call.kwargs.get(name), Tensor)
+        ]
+        for value, taken in given:
+            carried = [flow[tensor] for tensor in taken if tensor in flow]
+            if not any(
+                mask.others or mask.unknown or masks.stands_for(whole, value, mask)
                 for mask in carried
-            )
-            if own and not layer.is_operation:
+            ):
                 yield InvalidModel(
                     "is called with a mask of its own, which TensorFlow.js cannot "
                     "take; use Masking or mask_zero=True",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
+from types import MappingProxyType
 
 from .graph import Call
 from .graph import Graph
@@ -44,6 +45,13 @@ _TFJS = frozenset(
 
 # Layers of TensorFlow.js where a mask ends without an error.
 _ENDING = frozenset({"Dot", "Embedding"})
+
+
+#: Arguments in which Keras names the mask that comes with an input, and the index of
+#: that input.
+ARGUMENTS: Mapping[str, int] = MappingProxyType(
+    {"mask": 0, "query_mask": 0, "value_mask": 1, "key_mask": 2}
+)
 
 
 @dataclass(frozen=True, slots=True)

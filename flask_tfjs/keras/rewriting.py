@@ -465,7 +465,7 @@ def pruned(graph: Graph) -> Graph:
                 pending += [
                     value.layer
                     for key, value in call.kwargs.items()
-                    if key != "mask" and isinstance(value, Tensor)
+                    if key not in masks.ARGUMENTS and isinstance(value, Tensor)
                 ]
     kept = [layer for layer in graph.layers if layer.name in needed]
     return replace(graph, layers=kept)
@@ -529,7 +529,9 @@ def _refuse_arguments(done: Rewrite) -> None:
         return
     for call in done.layer.calls:
         for key, value in call.kwargs.items():
-            if value is None or value is False or key in ("mask", "name"):
+            if value is None or value is False or key == "name":
+                continue
+            if key in masks.ARGUMENTS:  # looked at with all masks
                 continue
             if key == "training":
                 if done.keras == 3:  # predict() wins over what is stored
