@@ -32,9 +32,17 @@ NOT_SWEPT = frozenset(
 )
 
 
+NAMES = list(dict.fromkeys(str(case) for case in SWEEP))
+
+#: Each third case, and all of masks, which are the most intricate. All others are tried
+#: by benchmarks/keras_zoo.py, which writes what is recorded.
+TRIED = [name for i, name in enumerate(NAMES) if i % 3 == 0 or "mask" in name]
+
+
 @pytest.fixture(scope="module")
 def sweep() -> dict[str, Example]:
-    return examples(sweep_jobs())
+    jobs = sweep_jobs()
+    return examples({name: jobs[name] for name in TRIED})
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +57,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
-NAMES = dict.fromkeys(str(case) for case in SWEEP)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRIED)
 def test_case(sweep: dict[str, Example], clients: Clients, name: str) -> None:
     example, allowed = sweep[name], outcomes.tolerance(name)
     found = outcomes.convert_all(example, clients)
