@@ -29,7 +29,7 @@ _KERAS_2_NAMES = MappingProxyType(
     }
 )
 
-_ARITHMETIC = MappingProxyType({"divide": "true_divide", "negative": "negative"})
+_ARITHMETIC = MappingProxyType({"divide": "true_divide"})
 
 
 def function_name(name: str) -> str:

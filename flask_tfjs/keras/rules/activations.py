@@ -218,9 +218,9 @@ def relu_layer(
 def elu_layer(
     rewrite: Rewrite, x: Port, config: Mapping[str, Any], suffix: str
 ) -> Port:
-    """TensorFlow.js leaves ``alpha`` out of its sums
-    (tfjs-layers ``src/layers/advanced_activations.ts``); so the negative side is made
-    here: ``relu(x) - alpha * elu'(x)``."""
+    """TensorFlow.js leaves ``alpha`` out of its sums (tfjs-layers
+    ``src/layers/advanced_activations.ts``). Written with another one it is
+    ``alpha * elu(x) + (1 - alpha) * relu(x)``."""
     alpha = number(config.get("alpha", 1.0))
     if alpha in (None, 1.0):
         return rewrite.add("ELU", x, {"alpha": 1.0}, suffix=suffix)
