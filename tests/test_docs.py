@@ -57,8 +57,11 @@ from werkzeug.serving import make_server
 
 import flask_tfjs
 from flask_tfjs import InvalidModel
+from flask_tfjs import bearer_token
 from flask_tfjs import config
+from flask_tfjs import create_blueprint
 from flask_tfjs import tfjs_bp
+from flask_tfjs import tfjs_script
 from flask_tfjs.cli import tfjs
 from flask_tfjs.format import cutting
 from flask_tfjs.format import repair as repair_module
@@ -578,7 +581,8 @@ def parse_head(
 def comparable(output: str) -> str:
     """Without what may differ: the widths of columns, since the paths in them are of
     another length; digests of models; what another version of an encoder makes; when
-    something was published, how long tests took; and the bar that only a terminal gets."""
+    something was published; how long tests took; and the bar that only a terminal
+    gets."""
     output = re.sub(r"\b[0-9a-f]{32}\b", "DIGEST", output)
     output = re.sub(r'((?:br|zstd|gzip)"?:?) [0-9,]+', r"\1 SIZE", output)
     output = re.sub(r"((?:br|gzip) +[0-9,]+) +[0-9,]+ +[0-9.]+ ", r"\1 SIZE ", output)
@@ -793,6 +797,44 @@ def test_the_page_that_compares(classroom: Site) -> None:
         assert all("which is not what If-Match" in told for told in run("example"))
         page.route("**/models/line/model.json", take_the_tag_away)
         assert run("example") == ["the model came without an ETag"] * 2
+
+
+#: Runs the functions of a page on sixteen samples: the weights of each layer that they
+#: changed, and the same of a page that loads the model after that.
+RETRAIN = """async (functions) => {
+  await tf.setBackend("cpu");
+  const retrain = new Function(`${functions}; return retrain;`)();
+  const load = () => tf.loadLayersModel("/models/digits/model.json");
+  const weights = (model) => model.layers.flatMap((layer) =>
+    layer.getWeights().map((weight) => `${layer.name} ${weight.dataSync().join()}`));
+  const before = new Set(weights(await load()));
+  const changed = (model) => weights(model)
+    .filter((one) => !before.has(one)).map((one) => one.split(" ")[0]);
+  const classes = tf.tensor1d([...Array(16).keys()].map((n) => n % 10), "int32");
+  const samples = tf.randomUniform([16, 64], 0, 16, "float32", 7);
+  const taught = await retrain(samples, tf.oneHot(classes, 10), "example");
+  return [changed(taught), changed(await load())];
+}"""
+
+
+def test_the_page_that_trains_the_last_layers(tmp_path: Path) -> None:
+    (block,) = (b for b in blocks("retraining.md") if b.language == "js")
+    blueprint = create_blueprint(
+        store=str(tmp_path / "store"),
+        uploads=["digits"],
+        authorize_publish=bearer_token("example"),
+    )
+    app = Flask("retraining", instance_path=str(tmp_path))
+    app.register_blueprint(blueprint)
+    app.add_url_rule("/", view_func=tfjs_script)
+    with app.app_context():
+        flask_tfjs.publish("digits", DOCS.parent / "examples/digits")
+    with open_in_a_browser(Site(tmp_path, app)) as page:
+        page.wait_for_function("window.tf")
+        head = ["dense_Dense3"] * 2
+        assert page.evaluate(RETRAIN, block.text) == [head, head]
+    with app.app_context():
+        assert [v.number for v in flask_tfjs.versions("digits")] == [2, 1]
 
 
 def refuse_as_nginx_does(route: t.Any) -> None:
