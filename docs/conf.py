@@ -18,6 +18,8 @@ nitpicky = True
 suppress_warnings = ["misc.highlighting_failure"]
 
 myst_heading_anchors = 3
+# Messages are to be found as they are typed.
+smartquotes = False
 
 html_theme = "flask"
 html_title = f"flask_tfjs {release}"

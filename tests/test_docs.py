@@ -643,6 +643,17 @@ def test_the_page_of_the_quickstart_predicts(site: Site) -> None:
         assert f"`{page.inner_text('p')}`" in PAGES["quickstart.md"]
 
 
+def test_whoever_loads_a_model_has_it(site: Site) -> None:
+    (block,) = blocks("trust.md")
+    with open_in_a_browser(site) as page:
+        page.wait_for_function("window.tf")
+        printed: list[str] = []
+        page.on("console", lambda message: printed.append(message.text))
+        with page.expect_download(lambda file: file.suggested_filename == "copy.json"):
+            page.evaluate(f"async () => {{ {block.text} }}")
+        assert [text.split()[-1] for text in printed] == ["[[2],]", "[-1]"]
+
+
 @contextlib.contextmanager
 def served(app: Flask) -> cabc.Iterator[int]:
     """The port on which the app answers."""
