@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from .errors import printable
+from .format.manifest import WeightSpec
 from .format.topology import LOADERS
 from .format.topology import Port
 from .format.topology import Topology
@@ -197,7 +198,7 @@ class ModelReport:
             "units": dict(self.topology.units),
             "weights": len(list(model.weights)),
             "weights_by_dtype": dict(self._dtypes()),
-            "parameters": self._parameters(),
+            "parameters": self.parameters,
             "shards": {
                 shard.name: {"bytes": shard.size, "sha-256": self.digests[shard.name]}
                 for group in self.found.shards
@@ -234,7 +235,7 @@ class ModelReport:
             [
                 "weights",
                 f"{len(list(model.weights))} ({dtypes}), "
-                f"{self._parameters():,} parameters",
+                f"{self.parameters:,} parameters",
             ],
             *(
                 ["shard", f"{s.name} {s.size:,} bytes sha-256={self.digests[s.name]}"]
@@ -248,15 +249,18 @@ class ModelReport:
         return "\n".join([printable(self.path), _table(["", *row] for row in rows)])
 
     def _dtypes(self) -> Counter[str]:
-        return Counter(
-            spec.dtype
-            if spec.dtype == spec.wire_dtype
-            else f"{spec.dtype} as {spec.wire_dtype}"
-            for spec in self.found.model.weights
-        )
+        return Counter(map(stored_as, self.found.model.weights))
 
-    def _parameters(self) -> int:
+    @property
+    def parameters(self) -> int:
         return sum(spec.elements for spec in self.found.model.weights)
+
+
+def stored_as(spec: WeightSpec) -> str:
+    """The dtype of a weight, and that of its bytes where it is another."""
+    if spec.dtype == spec.wire_dtype:
+        return spec.dtype
+    return f"{spec.dtype} as {spec.wire_dtype}"
 
 
 def describe(
@@ -355,11 +359,12 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _port_text(port: Port) -> str:
-    shape = "" if port.shape is None else f" [{_shape(port)}]"
-    return f"{port.name}{shape}{f' {port.dtype}' if port.dtype else ''}"
+    sizes = "" if port.shape is None else f" [{shape(port)}]"
+    return f"{port.name}{sizes}{f' {port.dtype}' if port.dtype else ''}"
 
 
-def _shape(port: Port) -> str:
+def shape(port: Port) -> str:
+    """The sizes of a port, ``?`` for one left open."""
     return ", ".join("?" if size is None else str(size) for size in port.shape or ())
 
 
