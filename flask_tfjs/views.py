@@ -47,6 +47,9 @@ from .state import State
 
 ALLOWED = "GET, HEAD, OPTIONS"
 
+#: Below the prefix: where a load balancer asks.
+HEALTH = "-/health"
+
 _ALLOWED_ORIGIN = "Access-Control-Allow-Origin"
 
 # How often a file is looked up anew that changes between the look and the opening.
@@ -253,6 +256,8 @@ def _look_up(state: State, path: str) -> _Respond:
     name, slash, rest = path.partition("/")
     if not name:
         return _index(state, slash + rest)
+    if path == HEALTH:
+        return partial(_health, state)
     if path.startswith(static_files.PREFIX):
         return partial(_static, state, path.removeprefix(static_files.PREFIX))
     model = state.catalogue.model(name)
@@ -267,6 +272,16 @@ def _look_up(state: State, path: str) -> _Respond:
             return _file_called_json(state, model, rest)
         return partial(_model, state, delivery, "", posixpath.dirname(rest))
     return _file(state, model, rest)
+
+
+def _health(state: State, around: list[Header]) -> Response:
+    """Whether the models can be found, not whether each is sound: one that is broken
+    must not take a server out of service that serves all others."""
+    fault = state.catalogue.fault
+    if fault is None:
+        return empty(200, around)
+    state.log_once(fault)
+    return empty(503, around)
 
 
 def _static(state: State, name: str, around: list[Header]) -> Response:
