@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from .errors import printable
+from .format.manifest import Kind
 from .format.manifest import WeightSpec
 from .format.topology import LOADERS
 from .format.topology import Port
@@ -137,13 +138,23 @@ def _change(found: LargestError | None) -> str:
     return f"{found.error:.2g} of {found.largest:.3g} in {found.weight}"
 
 
-def loader_snippet(loader: str, url: str, script: str | None) -> str:
+def loader_call(kind: Kind, url: str) -> str:
+    """The expression that loads the model at *url*."""
+    if kind == "weights-manifest":
+        folder = url.rpartition("/")[0]
+        return f'{LOADERS[kind]}(await (await fetch("{url}")).json(), "{folder}")'
+    return f'{LOADERS[kind]}("{url}")'
+
+
+def loader_snippet(kind: Kind, url: str, script: str | None) -> str:
     """What a page has to hold to load a model.
 
     :param script: the URL of the script of layers, if the model needs it.
     """
     tag = [] if script is None else [script_tag(script)]
-    return printable_lines([*tag, f'const model = await {loader}("{url}");'])
+    result = "weights" if kind == "weights-manifest" else "model"
+    call = loader_call(kind, url)
+    return printable_lines([*tag, f"const {result} = await {call};"])
 
 
 def script_tag(url: str) -> str:
@@ -211,13 +222,7 @@ class ModelReport:
 
     @property
     def loader(self) -> str:
-        kind = self.found.model.kind
-        if kind == "weights-manifest":
-            folder = self.url.rpartition("/")[0]
-            return (
-                f'{LOADERS[kind]}(await (await fetch("{self.url}")).json(), "{folder}")'
-            )
-        return f'{LOADERS[kind]}("{self.url}")'
+        return loader_call(self.found.model.kind, self.url)
 
     def text(self) -> str:
         model = self.found.model
