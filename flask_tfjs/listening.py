@@ -57,8 +57,7 @@ class Listener:
         host = self.host
         if self._address.is_unspecified:
             host = get_interface_ip(self.socket.family)
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}" if self.port == 80 else f"http://{host}:{self.port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -75,8 +74,6 @@ def listen(host: str, port: int) -> Listener:
     host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        if not host:  # which would be all addresses
-            raise socket.gaierror
         address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
         return Listener(host, socket.create_server(address, family=family))
     except (socket.gaierror, UnicodeError):

@@ -33,6 +33,7 @@ from flask_tfjs import create_app
 from flask_tfjs.__main__ import _who_may
 from flask_tfjs.listening import Listener
 from flask_tfjs.listening import _reason
+from flask_tfjs.listening import answer_only
 from flask_tfjs.listening import listen
 from flask_tfjs.server import name_of
 
@@ -77,6 +78,7 @@ def served(*directories: str, **settings: t.Any) -> dict[str, str]:
         (["models", "other"], "cube line plane"),
         (["models", "other/cube", "my model (1)"], "cube line my-model-1 plane"),
         (["models", "models/line", "models"], "line plane"),
+        (["models/line", "./models/line/"], "line"),
         ([], "models other"),
     ],
 )
@@ -159,6 +161,10 @@ REFUSED = [
     ),
     (["models", "again"], "{here}/models/line and {here}/again/line; rename one"),
     (["models", "again/line"], "{here}/again/line and {here}/models/line; rename one"),
+    (
+        ["models/line", "models/line/second.json"],
+        "give the folder {here}/models/line itself, which serves both",
+    ),
     (
         ["models/line/model.json", "models/line/second.json"],
         "give the folder {here}/models/line itself, which serves both",
@@ -278,7 +284,10 @@ def listen_to_ctrl_c() -> None:
 
 
 @contextlib.contextmanager
-def run(*arguments: str, **variables: str) -> cabc.Iterator[Running]:
+def run(
+    *arguments: str, last: str = "Press Ctrl+C", **variables: str
+) -> cabc.Iterator[Running]:
+    """The command, as soon as it has printed a line that begins with *last*."""
     process = subprocess.Popen(
         command(*arguments, "--port", "0"),
         env=environment(**variables),
@@ -293,7 +302,7 @@ def run(*arguments: str, **variables: str) -> cabc.Iterator[Running]:
             printed = ""
             for line in process.stdout:
                 printed += line
-                if line.startswith("Press Ctrl+C"):
+                if line.startswith(last):
                     break
             else:
                 raise AssertionError(printed + process.stderr.read())
@@ -362,14 +371,14 @@ def test_the_log_and_the_protocol() -> None:
         answer = running.ask("/models/line/model.json?a=%1b[31m")
         assert (answer.status, answer.version) == (200, 11)
         assert running.ask("/").headers["Location"] == "/models/"
-        assert running.ask("/nothing").status == 404
+        assert running.ask(f"/{'n' * 300}").status == 404
         code, errors = running.end()
     assert code == 0
     lines = [re.fullmatch(r"\d\d:\d\d:\d\d (.*)", line) for line in errors.splitlines()]
     assert [line and line[1] for line in lines] == [
         "200 GET /models/line/model.json?a=%1b[31m",
         "302 GET /",
-        "404 GET /nothing",
+        f"404 GET /{'n' * 195}",
     ]
 
 
@@ -380,9 +389,13 @@ def test_a_request_that_is_none_is_logged() -> None:
             connection.sendall(b"\x1b[31m\r\n\r\n")
             while connection.recv(1000):
                 pass
+        with socket.create_connection((HOST, int(port))) as connection:
+            connection.sendall(b"GET /\x1b[31m HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while connection.recv(1000):
+                pass
         code, errors = running.end()
     assert code == 0
-    assert "400 ?" in errors
+    assert "400 ?" in errors and "404 GET /\N{REPLACEMENT CHARACTER}[31m" in errors
     assert "\x1b" not in errors and "Traceback" not in errors
 
 
@@ -393,6 +406,14 @@ def test_it_ends_quietly(number: int) -> None:
         code, errors = running.end(number)
     assert code == 0
     assert errors.count("\n") == 1
+
+
+def test_it_ends_quietly_before_it_serves(here: Path) -> None:
+    for number in range(300):
+        write_model(here / f"models/{number}")
+    with run("models", last="0: http") as running:
+        code, errors = running.end()
+    assert (code, errors) == (0, "")
 
 
 HOSTS = [
@@ -421,6 +442,14 @@ def test_a_name_that_was_led_here_is_refused() -> None:
                 answer = running.ask(path, {"Host": host.format(port=port)})
                 assert answer.status == status, (host, path)
                 assert (status == 400) == (b"--host 0.0.0.0" in answer.body)
+
+
+def test_hosts_are_told_apart_as_browsers_do() -> None:
+    app = create_app("models")
+    answer_only(app, ["Mine.example"])
+    for host, status in [("mine.example", 200), ("MINE.example", 200), ("a", 400)]:
+        with app.test_client().get("/models/", headers={"Host": host}) as answer:
+            assert answer.status_code == status
 
 
 def test_the_host_that_was_asked_for_is_answered() -> None:
