@@ -382,6 +382,33 @@ def opened(browser: t.Any, isolated: bool) -> cabc.Iterator[t.Any]:
         yield page
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_only_where_nobody_can_listen_in(browser: t.Any, scheme: str) -> None:
+    headers = {
+        "Content-Type": "text/html",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Embedder-Policy": "require-corp",
+    }
+    url = f"{scheme}://page.example/"
+    with contextlib.closing(browser.new_page()) as page:
+        page.route(url, lambda route: route.fulfill(body="page", headers=headers))
+        page.goto(url)
+        assert page.evaluate("crossOriginIsolated") == (scheme == "https")
+
+
+@pytest.mark.parametrize(
+    ("other", "allow", "isolated"),
+    [(False, "", True), (True, "", False), (True, "cross-origin-isolated", True)],
+)
+def test_in_a_frame(
+    browser: t.Any, cdn: str, other: bool, allow: str, isolated: bool
+) -> None:
+    with opened(browser, True) as page:
+        url = f"{cdn}/both/a.html" if other else page.url
+        page.evaluate(ELEMENT, ["iframe", url, {"allow": allow}])
+        assert page.frames[1].evaluate("crossOriginIsolated") == isolated
+
+
 def test_a_page_of_the_static_folder(make: t.Any) -> None:
     app = make()
     Path("static/index.html").write_text("index")
