@@ -250,6 +250,7 @@ COMPUTE = """async () => {
         (ES2017, " 'wasm-unsafe-eval'", "no backend"),
         (ES2017, " blob:", "no workers"),
         (ES5, "", "no scripts"),
+        ([Path("named.js"), *ES5], "", 300),
     ],
 )
 def test_the_content_security_policy(
@@ -257,7 +258,9 @@ def test_the_content_security_policy(
 ) -> None:
     (policy,) = (b.text.strip() for b in blocks("wasm-threads.md") if "blob:" in b.text)
     assert gone in policy
+    (name,) = (b for b in blocks("wasm-threads.md") if "regenerator" in b.text)
     app = make()
+    Path("named.js").write_text(name.text)
     for script in scripts:
         shutil.copy(script, "static")
 
