@@ -12,11 +12,13 @@ from .errors import TFJSError as TFJSError
 from .errors import UploadRefused as UploadRefused
 from .errors import VersionConflict as VersionConflict
 from .errors import VersionNotFound as VersionNotFound
+from .isolation import cross_origin_isolated as cross_origin_isolated
 from .models.publish import Version as Version
 from .publishing import publish as publish
 from .publishing import rollback as rollback
 from .publishing import unpublish as unpublish
 from .publishing import versions as versions
+from .server import create_app as create_app
 from .signals import model_published as model_published
 from .signals import model_rolled_back as model_rolled_back
 from .signals import upload_rejected as upload_rejected
@@ -36,7 +38,9 @@ __all__ = [
     "VersionNotFound",
     "allow_all",
     "bearer_token",
+    "create_app",
     "create_blueprint",
+    "cross_origin_isolated",
     "model_published",
     "model_rolled_back",
     "publish",

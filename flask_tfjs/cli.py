@@ -31,7 +31,6 @@ from .errors import InvalidModel
 from .errors import ModelNotFound
 from .errors import TFJSError
 from .errors import printable
-from .format.topology import LOADERS
 from .http import codings
 from .keras.rewrite import Options
 from .keras.script import PATH
@@ -540,7 +539,7 @@ def _to_tfjs(source: str, dest: str, options: Options, force: bool) -> None:
     name = os.path.basename(os.path.realpath(dest))
     url = f"{DEFAULT_PREFIX}/{name}/{MAIN}"
     script = f"{DEFAULT_PREFIX}/{PATH}" if done.needs_script else None
-    click.echo("\n" + reports.loader_snippet(LOADERS["layers-model"], url, script))
+    click.echo("\n" + reports.loader_snippet("layers-model", url, script))
 
 
 def _progress(length: int, label: str) -> Any:

@@ -80,16 +80,27 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Models:
+    """Where models lie. Paths are absolute.
+
+    :ivar named: name -> directory or ``.json`` file.
+    :ivar folders: whose sub-directories are models of their names.
+    """
+
+    named: Mapping[str, str]
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The checked configuration of one registered blueprint. Paths are absolute.
 
-    :ivar models: name -> directory or ``.json`` file; or one folder of directories.
     :ivar uploads: names that may be saved to over HTTP.
     :ivar max_upload: bytes.
     :ivar grace: seconds.
     """
 
-    models: Mapping[str, str] | str
+    models: Models
     registry: str | None
     link_roots: tuple[str, ...]
     allow_origins: Literal["*"] | frozenset[str]
@@ -205,14 +216,16 @@ def _nearest(name: str, names: Any) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _models(key: str, value: Any, places: _Places) -> Mapping[str, str] | str:
+def _models(key: str, value: Any, places: _Places) -> Models:
+    if isinstance(value, Models):
+        return value
     if isinstance(value, str) and value.lstrip().startswith("{"):
         raise ConfigError(
             f"{key} is the text {value!r}; as an environment variable a mapping must "
             "be JSON, with double quotes"
         )
     if isinstance(value, (str, os.PathLike)):
-        return _path(key, value, places.root)
+        return Models(MappingProxyType({}), (_path(key, value, places.root),))
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"{key} is {value!r}; give a mapping of names to directories, "
@@ -223,7 +236,7 @@ def _models(key: str, value: Any, places: _Places) -> Mapping[str, str] | str:
         if not isinstance(name, str) or not is_name(name):
             raise ConfigError(f"{key} names a model {name!r}; {NAMES}")
         models[name] = _path(f"{key}[{name!r}]", directory, places.root)
-    return MappingProxyType(models)
+    return Models(MappingProxyType(models))
 
 
 def _instance_path(key: str, value: Any, places: _Places) -> str | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from .errors import printable
+from .format.manifest import Kind
+from .format.manifest import WeightSpec
 from .format.topology import LOADERS
 from .format.topology import Port
 from .format.topology import Topology
@@ -136,13 +138,23 @@ def _change(found: LargestError | None) -> str:
     return f"{found.error:.2g} of {found.largest:.3g} in {found.weight}"
 
 
-def loader_snippet(loader: str, url: str, script: str | None) -> str:
+def loader_call(kind: Kind, url: str) -> str:
+    """The expression that loads the model at *url*."""
+    if kind == "weights-manifest":
+        folder = url.rpartition("/")[0]
+        return f'{LOADERS[kind]}(await (await fetch("{url}")).json(), "{folder}")'
+    return f'{LOADERS[kind]}("{url}")'
+
+
+def loader_snippet(kind: Kind, url: str, script: str | None) -> str:
     """What a page has to hold to load a model.
 
     :param script: the URL of the script of layers, if the model needs it.
     """
     tag = [] if script is None else [script_tag(script)]
-    return printable_lines([*tag, f'const model = await {loader}("{url}");'])
+    result = "weights" if kind == "weights-manifest" else "model"
+    call = loader_call(kind, url)
+    return printable_lines([*tag, f"const {result} = await {call};"])
 
 
 def script_tag(url: str) -> str:
@@ -197,7 +209,7 @@ class ModelReport:
             "units": dict(self.topology.units),
             "weights": len(list(model.weights)),
             "weights_by_dtype": dict(self._dtypes()),
-            "parameters": self._parameters(),
+            "parameters": self.parameters,
             "shards": {
                 shard.name: {"bytes": shard.size, "sha-256": self.digests[shard.name]}
                 for group in self.found.shards
@@ -210,13 +222,7 @@ class ModelReport:
 
     @property
     def loader(self) -> str:
-        kind = self.found.model.kind
-        if kind == "weights-manifest":
-            folder = self.url.rpartition("/")[0]
-            return (
-                f'{LOADERS[kind]}(await (await fetch("{self.url}")).json(), "{folder}")'
-            )
-        return f'{LOADERS[kind]}("{self.url}")'
+        return loader_call(self.found.model.kind, self.url)
 
     def text(self) -> str:
         model = self.found.model
@@ -234,7 +240,7 @@ class ModelReport:
             [
                 "weights",
                 f"{len(list(model.weights))} ({dtypes}), "
-                f"{self._parameters():,} parameters",
+                f"{self.parameters:,} parameters",
             ],
             *(
                 ["shard", f"{s.name} {s.size:,} bytes sha-256={self.digests[s.name]}"]
@@ -248,15 +254,18 @@ class ModelReport:
         return "\n".join([printable(self.path), _table(["", *row] for row in rows)])
 
     def _dtypes(self) -> Counter[str]:
-        return Counter(
-            spec.dtype
-            if spec.dtype == spec.wire_dtype
-            else f"{spec.dtype} as {spec.wire_dtype}"
-            for spec in self.found.model.weights
-        )
+        return Counter(map(stored_as, self.found.model.weights))
 
-    def _parameters(self) -> int:
+    @property
+    def parameters(self) -> int:
         return sum(spec.elements for spec in self.found.model.weights)
+
+
+def stored_as(spec: WeightSpec) -> str:
+    """The dtype of a weight, and that of its bytes where it is another."""
+    if spec.dtype == spec.wire_dtype:
+        return spec.dtype
+    return f"{spec.dtype} as {spec.wire_dtype}"
 
 
 def describe(
@@ -355,11 +364,12 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _port_text(port: Port) -> str:
-    shape = "" if port.shape is None else f" [{_shape(port)}]"
-    return f"{port.name}{shape}{f' {port.dtype}' if port.dtype else ''}"
+    sizes = "" if port.shape is None else f" [{shape(port)}]"
+    return f"{port.name}{sizes}{f' {port.dtype}' if port.dtype else ''}"
 
 
-def _shape(port: Port) -> str:
+def shape(port: Port) -> str:
+    """The sizes of a port, ``?`` for one left open."""
     return ", ".join("?" if size is None else str(size) for size in port.shape or ())
 
 

@@ -144,10 +144,10 @@ def url_of(app: Flask, state: State, path: str) -> str:
 
 def _sources(settings: Settings) -> Sources:
     registry = Registry(settings.registry) if settings.registry else None
-    if isinstance(settings.models, str):
-        _refuse_a_model(settings.models)
-        return Sources({}, Folder(settings.models), registry)
-    return Sources(settings.models, None, registry)
+    for folder in settings.models.folders:
+        _refuse_a_model(folder)
+    folders = tuple(Folder(path) for path in settings.models.folders)
+    return Sources(settings.models.named, folders, registry)
 
 
 def _refuse_clashes(settings: Settings, sources: Sources, store: LocalStore) -> None:

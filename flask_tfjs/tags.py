@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from collections.abc import Mapping
 from datetime import timedelta
 
 from flask import current_app
@@ -110,7 +111,7 @@ def tfjs_script(blueprint: str | None = None, *, layers: bool = False) -> Markup
         ).format(script.src, script.integrity)
     if not layers:
         return tag
-    url = _below(found, f"/{PATH}", external=False)
+    url = url_below(found, f"/{PATH}")
     return tag + Markup('\n<script src="{}"></script>').format(url)
 
 
@@ -141,7 +142,7 @@ def _url(
     if expires_in is not None:
         path = f"/{auth.SIGNED}{auth.sign(found, name, expires_in)}{path}"
     try:
-        return _below(found, path, external=external)
+        return url_below(found, path, external=external)
     except RuntimeError as error:
         raise ConfigError(
             f"the URL of {name!r} with a host is not known outside of a request; set "
@@ -149,14 +150,22 @@ def _url(
         ) from error
 
 
-def _below(found: State, path: str, *, external: bool) -> str:
+def url_below(
+    found: State,
+    path: str,
+    *,
+    external: bool = False,
+    query: Mapping[str, str] | None = None,
+) -> str:
     """The URL of *path* below the prefix.
 
+    :param path: ``""``, or a text that starts with ``/``.
+    :param query: goes with it inside of a request only.
     :raises RuntimeError: the host is not known outside of a request.
     """
     if not external and not has_request_context():
         return state.url_of(current_app, found, path)
-    return url_for(found.endpoint, path=path, _external=external)
+    return url_for(found.endpoint, path=path, _external=external, **(query or {}))
 
 
 def _urls_to_preload(

@@ -8,9 +8,9 @@ import posixpath
 from collections.abc import Callable
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from flask import Response
-from flask import current_app
 from flask import request
 
 from . import auth
@@ -40,9 +40,15 @@ from .models.served import ServedFile
 from .models.served import ServedModel
 from .models.served import open_body
 from .models.summary import summarize
+from .pages import rendering as pages
+from .pages.content import list_page
+from .pages.content import model_page
 from .state import State
 
 ALLOWED = "GET, HEAD, OPTIONS"
+
+#: Below the prefix: where a load balancer asks.
+HEALTH = "-/health"
 
 _ALLOWED_ORIGIN = "Access-Control-Allow-Origin"
 
@@ -207,7 +213,12 @@ def _mend_error(response: Response) -> None:
 
 
 def _requested_path() -> str:
-    return _unsigned(str((request.view_args or {}).get("path", "")))[1]
+    return _unsigned(_path())[1]
+
+
+def _path() -> str:
+    """What follows the prefix in the URL."""
+    return str((request.view_args or {}).get("path", ""))
 
 
 def _options(state: State, path: str, origin: str | None) -> Response:
@@ -245,13 +256,14 @@ def _look_up(state: State, path: str) -> _Respond:
     name, slash, rest = path.partition("/")
     if not name:
         return _index(state, slash + rest)
+    if path == HEALTH:
+        return partial(_health, state)
     if path.startswith(static_files.PREFIX):
         return partial(_static, state, path.removeprefix(static_files.PREFIX))
     model = state.catalogue.model(name)
-    if not slash:
-        # The client cuts the URL after its last slash, so the name goes before paths.
-        return partial(_model, state, model.main(), f"{name}/", "")
-    if rest in ("", MAIN):
+    if not rest:
+        return _directory(state, model, slash)
+    if rest == MAIN:
         return partial(_model, state, model.main(), "", "")
     if rest.endswith(".json"):
         try:
@@ -262,6 +274,16 @@ def _look_up(state: State, path: str) -> _Respond:
     return _file(state, model, rest)
 
 
+def _health(state: State, around: list[Header]) -> Response:
+    """Whether the models can be found, not whether each is sound: one that is broken
+    must not take a server out of service that serves all others."""
+    fault = state.catalogue.fault
+    if fault is None:
+        return empty(200, around)
+    state.log_once(fault)
+    return empty(503, around)
+
+
 def _static(state: State, name: str, around: list[Header]) -> Response:
     coding = _coding(state)
     make = partial(static_files.representation_of, name, coding)
@@ -269,15 +291,45 @@ def _static(state: State, name: str, around: list[Header]) -> Response:
     return represent(request, found, around)
 
 
+def _directory(state: State, model: ServedModel, slash: str) -> _Respond:
+    """The model at its directory's own URL, or the page about it."""
+    if _wants_page(state):
+        asked = request.args.get("entry")
+        values = model_page(state, model, asked)
+        return partial(_page, state, "model.html", values)
+    # The client cuts the URL after its last slash, so the name goes before paths.
+    prefix = "" if slash else f"{model.name}/"
+    respond = partial(_model, state, model.main(), prefix, "")
+    return _varying(respond) if pages.are_shown(state) else respond
+
+
+def _wants_page(state: State) -> bool:
+    # A signed URL is for a page of the app; ours would link to what it does not open.
+    return pages.is_wanted(state) and _unsigned(_path())[0] is None
+
+
+def _page(
+    state: State, template: str, values: dict[str, Any], around: list[Header]
+) -> Response:
+    page = pages.render(state, template, _coding(state), values)
+    return represent(request, page, [*around, *pages.headers(state)])
+
+
+def _varying(respond: _Respond) -> _Respond:
+    """Tell caches that a browser would be answered with a page."""
+    return lambda around: respond([*around, pages.VARY])
+
+
 def _index(state: State, rest: str) -> _Respond:
-    shown = current_app.debug if state.settings.index is None else state.settings.index
-    if rest or not shown:
+    if rest or not pages.are_shown(state):
         raise ModelNotFound(
             "there is nothing at this URL"
             if rest.strip("/")
             else "the list of models is off; TFJS_INDEX turns it on"
         )
-    return partial(_list, state)
+    if _wants_page(state):
+        return partial(_page, state, "list.html", list_page(state))
+    return _varying(partial(_list, state))
 
 
 def _list(state: State, around: list[Header]) -> Response:

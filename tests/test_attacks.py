@@ -186,7 +186,7 @@ def test_a_folder_of_models_that_can_be_entered_but_not_listed(
 ) -> None:
     write_model(tmp_path / "zoo" / "one")
     app = make_app(TFJS_MODELS=tmp_path / "zoo")
-    folder = app.extensions["tfjs"]["tfjs"].catalogue.sources.folder
+    folder = app.extensions["tfjs"]["tfjs"].catalogue.sources.folders[0]
 
     def refuse() -> dict[str, str]:
         raise PermissionError(13, "Permission denied")

@@ -83,7 +83,7 @@ def test_wrong_values_are_refused(
 
 def test_defaults(make_app: MakeApp, tmp_path: Path) -> None:
     settings = settings_of(make_app(TFJS_MODELS={}))
-    assert settings.models == {}
+    assert settings.models.named == {}
     assert settings.registry == str(tmp_path / "instance" / "tfjs.json")
     assert settings.allow_origins == "*"
     assert not settings.allow_credentials
@@ -96,7 +96,7 @@ def test_defaults(make_app: MakeApp, tmp_path: Path) -> None:
 
 def test_models_are_relative_to_the_app(make_app: MakeApp) -> None:
     app = make_app(TFJS_MODELS={"a": "models/a", "b": Path("/srv/b")})
-    assert settings_of(app).models == {
+    assert settings_of(app).models.named == {
         "a": str(Path(app.root_path) / "models" / "a"),
         "b": "/srv/b",
     }
@@ -121,7 +121,7 @@ def test_keywords_win_and_turn_the_registry_off(tmp_path: Path) -> None:
     app.config.update(TFJS_MODELS={"theirs": "x"}, TFJS_MODEL_MAX_AGE=5)
     app.register_blueprint(create_blueprint(models={"mine": tmp_path / "mine"}))
     settings = settings_of(app)
-    assert settings.models == {"mine": str(tmp_path / "mine")}
+    assert settings.models.named == {"mine": str(tmp_path / "mine")}
     assert settings.registry is None
     assert settings.model_max_age == 5
 

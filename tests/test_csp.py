@@ -16,6 +16,7 @@ import pytest
 from clients.drivers import start_browser
 from clients.saving import running
 from flask import Flask
+from flask import Response
 from models import write_model
 from reference import NODE_MODULES
 
@@ -195,6 +196,22 @@ def test_the_usual_file_makes_a_function_of_text(app: Flask, browser: t.Any) -> 
         told = " ".join(opened.complaints)
     assert "violates the following Content Security Policy" in told
     assert "tf.loadLayersModel is not a function" in told
+
+
+def test_the_usual_file_with_the_name_that_it_looks_for(
+    app: Flask, browser: t.Any
+) -> None:
+    (line,) = re.findall(r"`(window\.[^`]*;)`", TEXT)
+    code = CODE.replace("tf.es2017.min.js", DEFAULT_FILE)
+    code = code.replace("(TFJS, INTEGRITY)", "TFJS")
+    code = code.replace(
+        "{{ tfjs_script() }}", '<script src="/n"></script>{{ tfjs_script() }}'
+    )
+    app = run(code)
+    app.add_url_rule("/n", view_func=lambda: Response(line, mimetype="text/javascript"))
+    with opened_in(browser, app) as opened:
+        assert opened.value() == "x = 10, y = 19"
+        assert opened.complaints == []
 
 
 def test_the_sizes() -> None:

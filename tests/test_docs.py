@@ -62,6 +62,7 @@ from flask_tfjs import config
 from flask_tfjs import create_blueprint
 from flask_tfjs import tfjs_bp
 from flask_tfjs import tfjs_script
+from flask_tfjs.__main__ import main as server
 from flask_tfjs.cli import tfjs
 from flask_tfjs.format import cutting
 from flask_tfjs.format import repair as repair_module
@@ -228,7 +229,7 @@ def test_every_public_name_has_its_section() -> None:
         for name, value in vars(flask_tfjs).items()
         if name in flask_tfjs.__all__ and inspect.isfunction(value)
     }
-    assert len(functions) == 10
+    assert len(functions) == 12
     for name, function in functions.items():
         if name == "allow_all":
             continue  # it is given to a setting, and not called
@@ -257,6 +258,15 @@ def test_every_command_has_its_section_and_options() -> None:
         assert shown == {usage(option) for option in options(command)}, name
 
 
+def test_every_option_of_the_server_is_documented() -> None:
+    found = dict(rows("server.md", "Options")[1:])
+    found = {str(quoted(option)): meaning for option, meaning in found.items()}
+    assert set(found) == {usage(option) for option in options(server)}
+    for option in options(server):
+        if not option.is_flag and not option.multiple:
+            assert f"default: `{option.default}`" in found[usage(option)]
+
+
 def options(command: click.Command) -> list[click.Option]:
     return [p for p in command.params if isinstance(p, click.Option)]
 
@@ -266,7 +276,8 @@ def usage(option: click.Option) -> str:
 
 
 def test_no_other_option_is_spoken_of() -> None:
-    known = {o for c in tfjs.commands.values() for p in options(c) for o in p.opts}
+    commands = [*tfjs.commands.values(), server]
+    known = {o for c in commands for p in options(c) for o in p.opts}
     for page in PAGES:
         text = " ".join(
             line
@@ -294,6 +305,8 @@ BOUNDS = {
         "| levels of arrays and objects in it | 200 |",
     ),
     "format.strict_json._MAX_DIGITS": (310, "| digits of a whole number in it | 310 |"),
+    "__main__._MAX_NAMED": (8, None),
+    "listening._MAX_LOGGED": (200, None),
     "http.conditional._MAX_DIGITS": (20, None),
     "http.cors.PREFLIGHT_MAX_AGE": (7200, "`Access-Control-Max-Age: 7200`"),
     "keras.bounds.MAX_LAYERS": (
@@ -477,8 +490,7 @@ class Site:
 
     def make_models(self, state: State) -> None:
         """Every model that an app of the pages names is there, and loads."""
-        models = state.settings.models
-        for path in [] if isinstance(models, str) else models.values():
+        for path in state.settings.models.named.values():
             if not os.path.exists(path):
                 write_model(Path(path))
         assert self.app is not None
@@ -510,6 +522,8 @@ class Site:
             "KERAS_BACKEND": "numpy",
             "JAX_PLATFORMS": "cpu",
         }
+        if command.startswith("python -m flask_tfjs"):
+            return self.serve(command, environment)
         result = subprocess.run(
             ["sh", "-c", command],
             cwd=self.directory,
@@ -520,6 +534,29 @@ class Site:
             timeout=60,
         )
         return result.stdout.replace(str(self.directory), SITE)
+
+    def serve(self, command: str, environment: dict[str, str]) -> str:
+        """What the server says until it waits for requests."""
+        port = free_port()
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {command} --port {port}"],
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        printed = ""
+        assert process.stdout is not None
+        with process.stdout:
+            try:
+                for line in process.stdout:
+                    printed += line
+                    if line.startswith("Press Ctrl+C"):
+                        break
+            finally:
+                stop(t.cast("subprocess.Popen[bytes]", process))
+        return printed.replace(f":{port}/", ":8000/")
 
     def open(self, block: Block) -> None:
         assert self.app is not None

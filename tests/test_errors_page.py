@@ -38,6 +38,7 @@ from werkzeug.exceptions import NotFound
 
 from flask_tfjs import bearer_token
 from flask_tfjs import create_blueprint
+from flask_tfjs import cross_origin_isolated
 
 OFFICIAL = Path(__file__).parent / "fixtures/official"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -358,11 +359,9 @@ def make_app(root: Path) -> Flask:
         return send_from_directory(CLIENTS, path)
 
     @app.get("/isolated")
-    def isolated() -> Response:
-        response = Response("<!doctype html><title>isolated</title>")
-        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"
-        return response
+    @cross_origin_isolated
+    def isolated() -> str:
+        return "<!doctype html><title>isolated</title>"
 
     return app
 

@@ -4,6 +4,7 @@ takes any body for weights must never be given."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,59 @@ def test_index_has_one_url(app: Flask) -> None:
     for url in ("/models//", "/models///"):
         with client.get(url) as r:
             assert r.status_code == 404
+
+
+HEALTH = "/models/-/health"
+
+
+def test_health_is_that_of_the_server(app: Flask) -> None:
+    """Models are broken and gone here."""
+    client = app.test_client()
+    for method in ("GET", "HEAD"):
+        with client.open(HEALTH, method=method) as r:
+            assert (r.status_code, r.data) == (200, b"")
+            assert r.headers["Cache-Control"] == "no-store"
+    with client.post(HEALTH) as r:
+        assert r.status_code == 405
+    with client.get(f"{HEALTH}/") as r:
+        assert r.status_code == 404
+
+
+def spoil_the_registry(folder: Path) -> None:
+    (folder / "instance").mkdir()
+    (folder / "instance/tfjs.json").write_text("{")
+
+
+def spoil_the_store(folder: Path) -> None:
+    (folder / "instance").mkdir()
+    (folder / "instance/tfjs-models").write_text("no directory")
+
+
+@pytest.mark.parametrize("spoil", [spoil_the_registry, spoil_the_store])
+def test_health_says_when_models_cannot_be_found(
+    make_app: MakeApp,
+    tmp_path: Path,
+    spoil: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = make_app(
+        TFJS_AUTHORIZE_READ=lambda name: False  # a load balancer has no token
+    ).test_client()
+    assert client.get(HEALTH).status_code == 200
+    spoil(tmp_path)
+    for _ in range(2):
+        with client.get(HEALTH) as r:
+            assert (r.status_code, r.data) == (503, b"")
+    assert len(caplog.records) >= 1
+
+
+def test_health_says_when_the_folder_of_models_is_gone(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    client = make_app(TFJS_MODELS=str(tmp_path / "zoo")).test_client()
+    assert client.get(HEALTH).status_code == 503
+    (tmp_path / "zoo").mkdir()
+    assert client.get(HEALTH).status_code == 200
 
 
 def page(error: Exception) -> tuple[str, int]:

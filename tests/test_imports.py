@@ -25,12 +25,13 @@ FLOORS = [
     ["convert"],
     ["config", "reports", "static_files"],
     ["state"],
-    ["auth", "probe", "publishing"],
+    ["auth", "isolation", "probe", "publishing"],
     ["tags"],
-    ["receiving"],
+    ["receiving", "pages"],
     ["views"],
-    ["cli", "blueprint"],
-    ["__init__"],
+    ["cli", "blueprint", "listening"],
+    ["server"],
+    ["__init__", "__main__"],
 ]
 
 #: What may be imported from outside the standard library, and where.
@@ -39,12 +40,17 @@ OUTSIDE = {
     "brotli": ["http/codings"],
     "flask": [
         *("http/responses", "state", "auth", "probe", "publishing", "tags"),
-        *("receiving", "views", "cli", "blueprint"),
+        *("receiving", "pages/rendering", "views", "cli", "blueprint", "isolation"),
+        *("listening", "server", "__main__"),
     ],
     "itsdangerous": ["auth"],
-    "werkzeug": ["http/*", "models/uploads", "auth", "receiving", "blueprint"],
+    "jinja2": ["pages/rendering"],
+    "werkzeug": [
+        *("http/*", "models/uploads", "auth", "receiving", "blueprint"),
+        *("listening", "server"),
+    ],
     "markupsafe": ["tags"],
-    "click": ["cli"],
+    "click": ["cli", "__main__"],
     "h5py": ["convert/*"],
     "numpy": ["convert/*"],
     "zstandard": ["http/codings"],

@@ -16,7 +16,13 @@ from flask_tfjs import tfjs_script
 STATIC = Path(flask_tfjs.__file__).parent / "static"
 SCRIPT = "/models/-/static/keras-layers.js"
 
-FILES = ["keras-layers.js", "keras-layers.mjs"]
+FILES = {
+    "icon.svg": "image/svg+xml",
+    "keras-layers.js": "text/javascript; charset=utf-8",
+    "keras-layers.mjs": "text/javascript; charset=utf-8",
+    "pages.css": "text/css; charset=utf-8",
+    "pages.mjs": "text/javascript; charset=utf-8",
+}
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def test_a_file_goes_out_with_its_type_and_a_tag_of_its_content(
     response = client.get(f"/models/-/static/{name}")
     assert response.status_code == 200
     assert response.data == content
-    assert response.content_type == "text/javascript; charset=utf-8"
+    assert response.content_type == FILES[name]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["ETag"] == f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     assert response.headers["Cache-Control"] == "no-cache"
@@ -43,7 +49,7 @@ def test_a_file_goes_out_with_its_type_and_a_tag_of_its_content(
 
 
 def test_all_files_of_the_package_have_a_url(client: FlaskClient) -> None:
-    assert sorted(path.name for path in STATIC.iterdir()) == FILES
+    assert sorted(path.name for path in STATIC.iterdir()) == sorted(FILES)
 
 
 def test_a_known_file_is_not_sent_again(client: FlaskClient) -> None:

@@ -88,6 +88,14 @@ class ModelJSON:
         return (weight for group in self.groups for weight in group.weights)
 
     @property
+    def entries(self) -> Iterator[Mapping[str, Any]]:
+        """The objects of the JSON that :attr:`weights` were read from, in their
+        order."""
+        document = self.document
+        manifest = document if self.is_list else document.get("weightsManifest") or []
+        return (entry for group in manifest for entry in group["weights"])
+
+    @property
     def byte_length(self) -> int | None:
         """Bytes of all weights; ``None`` where there are strings, which tell it
         themselves."""

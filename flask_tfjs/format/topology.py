@@ -79,6 +79,15 @@ def keras_layers(document: Any) -> Iterator[dict[str, Any]]:
     yield from _layers(_model_config(_dict(_dict(document).get("modelTopology"))))
 
 
+def graph_nodes(document: Any) -> Iterator[dict[str, Any]]:
+    """The nodes of a graph model's document, those of its functions after them."""
+    topology = _dict(_dict(document).get("modelTopology"))
+    library = _list(_dict(topology.get("library")).get("function"))
+    bodies = [_dict(function).get("nodeDef") for function in library]
+    for nodes in (topology.get("node"), *bodies):
+        yield from (node for node in _list(nodes) if isinstance(node, dict))
+
+
 def may_have_weights(document: Any) -> bool:
     """Whether a layer of a layers model's document may have weights."""
     return any(

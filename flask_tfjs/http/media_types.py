@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
+HTML = "text/html"
 
 _ASSETS: Mapping[str, str] = MappingProxyType(
     {
@@ -27,8 +28,10 @@ _ASSETS: Mapping[str, str] = MappingProxyType(
 # What the package itself gives to pages.
 _STATIC: Mapping[str, str] = MappingProxyType(
     {
+        ".css": "text/css; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
         ".mjs": "text/javascript; charset=utf-8",
+        ".svg": "image/svg+xml",
     }
 )
 

@@ -136,15 +136,9 @@ def _keras_version(document: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 def _weights_of_layers(model: ModelJSON) -> Iterator[WeightSpec]:
     """The weights but for those that the client gives to the optimizer."""
-    for spec, entry in zip(model.weights, _entries(model), strict=True):
+    for spec, entry in zip(model.weights, model.entries, strict=True):
         if entry.get("group") != "optimizer":
             yield spec
-
-
-def _entries(model: ModelJSON) -> list[dict[str, Any]]:
-    """The weight specs as the JSON has them."""
-    groups = model.document.get("weightsManifest") or []
-    return [entry for group in groups for entry in group["weights"]]
 
 
 class _Mending:

@@ -90,12 +90,12 @@ class Catalogue:
         return published
 
     def _directory(self, name: str, path: str | None) -> ModelDirectory:
-        folder = self.sources.folder
-        if path is None and folder is not None and folder.unreadable is not None:
-            raise InvalidModel(
-                f"the folder of models cannot be read: {folder.unreadable}", name
-            )
         if path is None:
+            unreadable = self.sources.unreadable
+            if unreadable is not None:
+                raise InvalidModel(
+                    f"the folder of models cannot be read: {unreadable}", name
+                )
             self._directories.pop(name, None)
             raise ModelNotFound(f"there is no model {name!r}")
         directory = self._directories.get(name)

@@ -526,7 +526,7 @@ class _Values:
         self._root = root
         self._shards = [shard for group in shards for shard in group]
         self._places = {weight.spec.name: weight for weight in layout.weights}
-        self._document = model.document
+        self._model = model
 
     def __call__(self, weight: Stored) -> Sequence[float]:
         """:raises InvalidModel: a shard cannot be read, or is being written to."""
@@ -538,12 +538,8 @@ class _Values:
             joined.close()
         if len(data) != place.end - place.start:
             raise BeingWritten(self._shards[-1].name)
-        return decoded(data, self._entry(weight.name))
-
-    def _entry(self, name: str) -> Mapping[str, Any]:
-        groups = self._document["weightsManifest"]
-        entries = (entry for group in groups for entry in group["weights"])
-        return next(entry for entry in entries if entry["name"] == name)
+        entries = (e for e in self._model.entries if e["name"] == weight.name)
+        return decoded(data, next(entries))
 
 
 class _JoinedShards:

@@ -216,6 +216,10 @@ class ModelDirectory(ServedModel):
     def is_shard(self, name: str) -> bool:
         return any(name in self._candidate(e).files for e in self.listing().json)
 
+    def named_by_manifests(self) -> set[str]:
+        """The files that some manifest may mean, there or not."""
+        return {f for e in self.listing().json for f in self._candidate(e).files}
+
     def assets_beside(self, entry: str) -> list[str]:
         """The assets in the folder of *entry*, but for its own JSON and its shards."""
         folder = posixpath.dirname(entry)

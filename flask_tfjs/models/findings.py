@@ -48,40 +48,44 @@ class Finding:
 
 def check_model(model: ServedModel) -> Iterator[Finding]:
     """Check all entries of a model and, in a directory, what lies around them."""
-    name = model.label
     try:
         entries = model.entries()
     except InvalidModel as fault:
-        yield Finding("error", name, f"{fault.message} ({model.path})")
+        yield Finding("error", model.label, f"{fault.message} ({model.path})")
         return
-    used: set[str] | None = set()
+    broken = False
     for entry in entries:
-        where = f"{name}/{entry}"
-        try:
-            found = model.examine(entry)
-        except (InvalidModel, ModelNotFound) as fault:
-            yield Finding("error", where, str(fault))
-            used = None  # what it would name is not known
-            continue
-        if used is not None:
-            used.update(shard.name for group in found.shards for shard in group)
-        cure = _REPAIR if isinstance(model, ModelDirectory) else _PUBLISH
-        for level, message in _check_entry(found, cure):
-            yield Finding(level, where, message)
-        with contextlib.suppress(InvalidModel):  # its files have just changed
-            yield from (Finding("note", where, m) for m in _halves(model, found))
+        for finding in check_entry(model, entry):
+            broken = broken or finding.level == "error"
+            yield finding
     if not entries:
-        yield Finding("error", name, model.no_model())
+        yield Finding("error", model.label, model.no_model())
     with contextlib.suppress(InvalidModel, ModelNotFound):  # told above
         for file in model.damaged_files():
             yield Finding(
                 "error",
-                f"{name}/{file}",
+                f"{model.label}/{file}",
                 "its bytes are not those it was published with, so the disk may fail; "
                 "publish the model again",
             )
     if isinstance(model, ModelDirectory):
-        yield from _check_surroundings(model, used)
+        # What a broken one would name is not known.
+        yield from _check_surroundings(model, leftovers=not broken)
+
+
+def check_entry(model: ServedModel, entry: str) -> Iterator[Finding]:
+    """Check one entry of a model."""
+    where = f"{model.label}/{entry}"
+    try:
+        found = model.examine(entry)
+    except (InvalidModel, ModelNotFound) as fault:
+        yield Finding("error", where, str(fault))
+        return
+    cure = _REPAIR if isinstance(model, ModelDirectory) else _PUBLISH
+    for level, message in _check_entry(found, cure):
+        yield Finding(level, where, message)
+    with contextlib.suppress(InvalidModel):  # its files have just changed
+        yield from (Finding("note", where, m) for m in _halves(model, found))
 
 
 def _check_entry(found: Examination, cure: str) -> Iterator[tuple[Level, str]]:
@@ -144,14 +148,14 @@ def _halves(model: ServedModel, found: Examination) -> Iterator[str]:
 
 
 def _check_surroundings(
-    directory: ModelDirectory, used: set[str] | None
+    directory: ModelDirectory, leftovers: bool
 ) -> Iterator[Finding]:
     listing = directory.listing()
     for name, reason in sorted(listing.refused.items()):
         yield Finding("warning", f"{directory.label}/{name}", reason)
-    if used is not None and directory.only is None:
-        leftovers = (n for n in listing.names - used if n.endswith(_WEIGHT_SUFFIXES))
-        for name in sorted(leftovers):
+    if leftovers and directory.only is None:
+        unnamed = listing.names - directory.named_by_manifests()
+        for name in sorted(n for n in unnamed if n.endswith(_WEIGHT_SUFFIXES)):
             yield Finding(
                 "note",
                 f"{directory.label}/{name}",

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,8 +68,8 @@ class Folder:
                     models[entry.name] = entry.path
                 else:
                     self._tell(
-                        f"TFJS_MODELS: folder {entry.name!r} is passed over: {NAMES}; "
-                        "rename it, or use a mapping"
+                        f"{self.path}: folder {entry.name!r} is passed over: {NAMES}; "
+                        "rename it, or name it in a mapping"
                     )
         return models
 
@@ -80,45 +81,67 @@ class Folder:
 
 @dataclass(frozen=True)
 class Sources:
-    """All names, the app's own configuration before the registry."""
+    """All names: the app's own configuration before the registry, in it single
+    directories before folders of them, and of these the first."""
 
     fixed: Mapping[str, str]
-    folder: Folder | None = None
+    folders: tuple[Folder, ...] = ()
     registry: Registry | None = None
 
     def path(self, name: str) -> str | None:
         """The directory or ``.json`` file registered as *name*."""
         path = self.fixed.get(name)
-        if path is None and self.folder is not None:
-            path = self.folder.models().get(name)
+        if path is None:
+            found = (folder.models().get(name) for folder in self.folders)
+            path = next(filter(None, found), None)
         if path is None and self.registry is not None:
             path = self.registry.models().get(name)
         return path
 
     def is_configured(self, name: str) -> bool:
         """Whether *name* comes from the app's configuration."""
-        folder = self.folder.models() if self.folder is not None else {}
-        return name in self.fixed or name in folder
+        return name in self.fixed or any(name in f.models() for f in self.folders)
 
     def configured(self) -> list[str]:
         """The directories that come from the app's configuration."""
-        folder = [self.folder.path] if self.folder is not None else []
-        return [*self.fixed.values(), *folder]
+        return [*self.fixed.values(), *(folder.path for folder in self.folders)]
+
+    @property
+    def twins(self) -> Iterator[tuple[str, str, str]]:
+        """Names that two directories have: the name, the directory that is served, and
+        the one that is not."""
+        served = dict(self.fixed)
+        for folder in self.folders:
+            for name, path in folder.models().items():
+                first = served.setdefault(name, path)
+                if os.path.realpath(first) != os.path.realpath(path):
+                    yield name, first, path
+
+    @property
+    def unreadable(self) -> str | None:
+        """The system's reason why a folder of models cannot be looked into."""
+        return next((f.unreadable for f in self.folders if f.unreadable), None)
 
     @property
     def fault(self) -> str | None:
         """Why names are missing that should be there."""
         self.all()
-        for source in (self.folder, self.registry):
-            if source is not None and source.fault is not None:
-                return source.fault
-        return None
+        sources: list[Folder | Registry] = list(self.folders)
+        if self.registry is not None:
+            sources.append(self.registry)
+        faults = [source.fault for source in sources if source.fault is not None]
+        faults += [
+            f"two directories are called {name!r}, and only {first} is served, not "
+            f"{other}; rename one of them"
+            for name, first, other in self.twins
+        ]
+        return faults[0] if faults else None
 
     def all(self) -> dict[str, str]:
         models: dict[str, str] = {}
         if self.registry is not None:
             models.update(self.registry.models())
-        if self.folder is not None:
-            models.update(self.folder.models())
+        for folder in reversed(self.folders):
+            models.update(folder.models())
         models.update(self.fixed)
         return dict(sorted(models.items()))

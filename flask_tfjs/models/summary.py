@@ -9,6 +9,7 @@ from typing import Literal
 from ..errors import InvalidModel
 from ..errors import ModelNotFound
 from ..format.manifest import Kind
+from ..keras.script import needs_script
 from .catalogue import Catalogue
 from .served import ServedModel
 
@@ -21,12 +22,14 @@ class EntrySummary:
 
     :ivar kind: ``None`` where it is broken; *fault* then says why.
     :ivar byte_length: bytes of its shards.
+    :ivar needs_script: whether a page must load the script of layers, too.
     """
 
     name: str
     kind: Kind | None
     byte_length: int
     fault: str | None = None
+    needs_script: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +84,9 @@ def _entry(model: ServedModel, name: str) -> EntrySummary:
         found = model.examine(name)
     except (InvalidModel, ModelNotFound) as fault:
         return EntrySummary(name, None, 0, str(fault))
-    return EntrySummary(name, found.model.kind, found.byte_length)
+    return EntrySummary(
+        name,
+        found.model.kind,
+        found.byte_length,
+        needs_script=needs_script(found.document),
+    )

@@ -1,0 +1,324 @@
+"""What the pages say: of models that anybody may have made, so every text from a file
+is cut to a length and every table to a number of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+from .. import auth
+from .. import reports
+from ..errors import InvalidModel
+from ..errors import TFJSError
+from ..errors import printable
+from ..format.histogram import Histogram
+from ..format.histogram import histogram
+from ..format.layout import Shard
+from ..format.parameters import layers_of
+from ..format.parameters import parameters_by_unit
+from ..format.topology import Port
+from ..http import codings
+from ..keras.script import PATH
+from ..models import publish
+from ..models.delivery import Examination
+from ..models.findings import check_entry
+from ..models.names import MAIN
+from ..models.sample import sample_weights
+from ..models.served import ServedModel
+from ..models.summary import EntrySummary
+from ..models.summary import Summary
+from ..models.summary import summarize
+from ..models.summary import summarize_model
+from ..reports import ModelReport
+from ..state import State
+from ..tags import tfjs_script
+from ..tags import url_below
+
+_MAX_ROWS = 200
+_MAX_TEXT = 200
+_MAX_SENTENCE = 1000
+
+_BINS = 48
+
+# Nodes of a graph that compute nothing.
+_SILENT_OPS = frozenset({"Const", "Placeholder"})
+
+_CODING_NAMES = MappingProxyType({codings.IDENTITY: "none"})
+
+
+def list_page(found: State) -> dict[str, Any]:
+    """The values of ``list.html``: the models that the request may read of."""
+    readable = (
+        summary
+        for summary in summarize(found.catalogue)
+        if auth.may_read(found, summary.name)
+    )
+    return {
+        "models": [_list_row(found, summary) for summary in readable],
+        "warning": found.catalogue.fault,
+    }
+
+
+def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str, Any]:
+    """The values of ``model.html``.
+
+    :param asked: the entry, as the query of the URL names it.
+    :raises ModelNotFound: there is no such entry.
+    """
+    summary = summarize_model(model)
+    names = [entry.name for entry in summary.entries]
+    entry = asked or _main_of(names)
+    fault = (summary.fault or model.no_model()) if not names else None
+    report = None
+    if entry is not None:
+        try:
+            report = _describe(found, model, entry, len(names) == 1 and not asked)
+        except InvalidModel as error:
+            found.log_fault(model.name, error)
+            fault = str(error)
+    return {
+        "name": model.name,
+        "page_url": _page_url(found, model.name),
+        "entry": entry and _shown(entry) if len(names) > 1 or asked else None,
+        "fault": fault and _shown(fault, _MAX_SENTENCE),
+        "model": report and _model(found, model, report),
+        "findings": report and entry and list(_findings(model, entry)),
+        "versions": _versions(found, model),
+        "choices": [
+            _choice(found, model.name, choice)
+            for choice in summary.entries[:_MAX_ROWS]
+            if choice.name != entry and len(names) > 1
+        ],
+    }
+
+
+def _list_row(found: State, summary: Summary) -> dict[str, Any]:
+    row = reports.list_row(summary, "")
+    return {
+        "name": summary.name,
+        "page": _page_url(found, summary.name),
+        "state": summary.state,
+        "kind": row["kind"],
+        "entries": len(summary.entries),
+        "versions": len(summary.versions),
+        "size": reports.size(summary.byte_length),
+        "reason": summary.fault and _shown(summary.fault, _MAX_SENTENCE),
+    }
+
+
+def _choice(found: State, name: str, entry: EntrySummary) -> dict[str, Any]:
+    return {
+        "name": _shown(entry.name),
+        "page": _page_url(found, name, entry.name),
+        "kind": entry.kind,
+        "size": reports.size(entry.byte_length),
+        "reason": entry.fault and _shown(entry.fault, _MAX_SENTENCE),
+    }
+
+
+def _main_of(names: list[str]) -> str | None:
+    if MAIN in names:
+        return MAIN
+    return names[0] if len(names) == 1 else None
+
+
+def _page_url(found: State, name: str, entry: str | None = None) -> str:
+    query = None if entry is None else {"entry": entry}
+    return url_below(found, f"/{name}/", query=query)
+
+
+def _describe(found: State, model: ServedModel, entry: str, alone: bool) -> ModelReport:
+    # The only model goes by the name that a page is given without an entry.
+    url = url_below(found, f"/{model.name}/{MAIN if alone else entry}")
+    script = url_below(found, f"/{PATH}")
+    return reports.describe(model, entry, url, script, found.encodings)
+
+
+def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, Any]:
+    served = report.found.model
+    layers = layers_of(served)
+    by_layers = served.kind == "layers-model"
+    return {
+        "kind": served.kind,
+        "parameters": report.parameters,
+        "size": reports.size(report.found.byte_length),
+        "tags": str(tfjs_script(found.name, layers=report.script is not None)),
+        "call": f"const model = await {report.loader};",
+        "job": _job(found, report),
+        "inputs": list(map(_port, islice(report.topology.inputs, _MAX_ROWS))),
+        "outputs": list(map(_port, islice(report.topology.outputs, _MAX_ROWS))),
+        "unit_name": "layer" if by_layers else "op",
+        "units": _units(report),
+        "layers": [
+            {
+                "name": _shown(layer.name),
+                "class_name": _shown(layer.class_name),
+                "parameters": layer.parameters,
+            }
+            for layer in layers[:_MAX_ROWS]
+        ],
+        "more_layers": max(len(layers) - _MAX_ROWS, 0),
+        "dtypes": _dtypes(report.found),
+        "histogram": _histogram(model, report.found),
+        "wire": _wire(report),
+        "compresses": found.cache is not None,
+        "shards": [
+            {
+                "name": _shown(shard.name),
+                "size": shard.size,
+                "digest": report.digests[shard.name],
+            }
+            for shard in islice(_shards(report.found), _MAX_ROWS)
+        ],
+    }
+
+
+def _job(found: State, report: ModelReport) -> dict[str, Any]:
+    """What the page's script needs to load the model."""
+    script = found.settings.script
+    return {
+        "kind": report.found.model.kind,
+        "url": report.url,
+        "bytes": report.found.byte_length,
+        "script": script.src,
+        "integrity": script.integrity,
+        "layers": report.script,
+        "inputs": [port.shape for port in report.topology.inputs],
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {
+        "name": _shown(port.name),
+        "shape": "" if port.shape is None else f"[{_shown(reports.shape(port))}]",
+        "dtype": port.dtype and _shown(port.dtype),
+    }
+
+
+def _units(report: ModelReport) -> list[dict[str, Any]]:
+    """The classes of layers or the ops, those with the most parameters first."""
+    counts = report.topology.units
+    parameters = parameters_by_unit(report.found.model)
+    names = [n for n in {**parameters, **counts} if n not in _SILENT_OPS]
+    names.sort(key=lambda name: (-parameters.get(name, 0), -counts.get(name, 0)))
+    return [
+        {
+            "name": _shown(name),
+            "count": counts.get(name),
+            "parameters": parameters.get(name, 0),
+            "share": parameters.get(name, 0) / max(report.parameters, 1),
+        }
+        for name in names[:_MAX_ROWS]
+    ]
+
+
+def _dtypes(found: Examination) -> list[dict[str, Any]]:
+    tensors: Counter[str] = Counter()
+    parameters: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for weight in found.layout.weights:
+        dtype = reports.stored_as(weight.spec)
+        tensors[dtype] += 1
+        parameters[dtype] += weight.spec.elements
+        sizes[dtype] += weight.end - weight.start
+    return [
+        {
+            "dtype": dtype,
+            "tensors": tensors[dtype],
+            "parameters": parameters[dtype],
+            "size": reports.size(size),
+        }
+        for dtype, size in sizes.most_common()
+    ]
+
+
+def _histogram(model: ServedModel, found: Examination) -> dict[str, Any] | None:
+    try:
+        sample = sample_weights(model.root, found)
+    except InvalidModel:  # its files have just changed
+        return None
+    made = histogram(sample.values, _BINS)
+    if made is None:
+        return None
+    highest = max(made.counts)
+    return {
+        "bars": [round(100 * count / highest, 1) for count in made.counts],
+        "low": _number(made.low),
+        "high": _number(made.high),
+        "caption": _caption(made, sample.total),
+        "not_finite": made.not_finite and _not_finite(made.not_finite),
+    }
+
+
+def _caption(made: Histogram, total: int) -> str:
+    of = "" if made.total == total else f"{made.total:,} of "
+    zeros = f"; {made.zeros / made.total:.1%} are zero" if made.zeros else ""
+    beyond = f", {made.beyond:,} of them beyond the edges" if made.beyond else ""
+    return (
+        f"{of}{total:,} values of float32 weights{beyond}. Least "
+        f"{_number(made.least)}, median {_number(made.median)}, greatest "
+        f"{_number(made.greatest)}{zeros}."
+    )
+
+
+def _not_finite(count: int) -> str:
+    return (
+        f"{count:,} of them are NaN or infinite, and what is computed with those is, "
+        "too; save the model again from a training that did not diverge."
+    )
+
+
+def _wire(report: ModelReport) -> list[dict[str, Any]]:
+    whole = report.on_the_wire[codings.IDENTITY]
+    return [
+        {"coding": _CODING_NAMES.get(coding, coding), "bytes": n, "share": n / whole}
+        for coding, n in report.on_the_wire.items()
+    ]
+
+
+def _shards(found: Examination) -> Iterator[Shard]:
+    return (shard for group in found.shards for shard in group)
+
+
+def _findings(model: ServedModel, entry: str) -> Iterator[dict[str, str]]:
+    for finding in islice(check_entry(model, entry), _MAX_ROWS):
+        yield {
+            "level": finding.level,
+            "where": _shown(finding.where),
+            "message": _shown(finding.message, _MAX_SENTENCE),
+        }
+
+
+def _versions(found: State, model: ServedModel) -> list[dict[str, Any]]:
+    """The published versions, the newest first, each with what makes it current."""
+    store = found.catalogue.store
+    if store is None or not model.versions():
+        return []
+    try:
+        versions = publish.versions(store, model.name)
+    except TFJSError:  # taken from the air since
+        return []
+    return [
+        {
+            "number": version.number,
+            "page": _page_url(found, model.name, version.file_name),
+            "published": version.published,
+            "size": reports.size(version.byte_length),
+            "command": None
+            if version.is_current
+            else f"flask tfjs rollback {model.name} {version.number}",
+        }
+        for version in versions
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _shown(text: str, length: int = _MAX_TEXT) -> str:
+    text = printable(text)
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -1,0 +1,119 @@
+"""Which layer or op has how many parameters."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from flask_tfjs.format.manifest import ModelJSON
+from flask_tfjs.format.manifest import read_document
+from flask_tfjs.format.parameters import layers_of
+from flask_tfjs.format.parameters import parameters_by_unit
+
+
+def read(topology: object, **weights: list[int]) -> ModelJSON:
+    specs = [
+        {"name": name, "shape": shape, "dtype": "float32"}
+        for name, shape in weights.items()
+    ]
+    manifest = [{"paths": ["w.bin"], "weights": specs}]
+    model = read_document({"modelTopology": topology, "weightsManifest": manifest})
+    assert model is not None
+    return model
+
+
+def layer(class_name: str, name: str, *inner: object) -> dict[str, t.Any]:
+    config: dict[str, t.Any] = {"name": name}
+    if inner:
+        config["layers"] = list(inner)
+    return {"class_name": class_name, "config": config}
+
+
+def node(op: str, name: str, *inputs: str) -> dict[str, t.Any]:
+    return {"name": name, "op": op, "input": list(inputs)}
+
+
+def test_the_parameters_of_layers() -> None:
+    model = read(
+        layer("Sequential", "s", layer("Dense", "dense"), layer("ReLU", "relu")),
+        **{"dense/kernel": [3, 2], "dense/bias": [2], "Adam/iter": []},
+    )
+    assert layers_of(model) == [
+        ("dense", "Dense", 8),
+        ("relu", "ReLU", 0),
+        ("other", "other", 1),
+    ]
+    assert parameters_by_unit(model) == {"Dense": 8, "other": 1}
+
+
+def test_a_nested_layer_counts_once() -> None:
+    inner = layer("Sequential", "inner", layer("Dense", "dense"))
+    model = read(
+        layer("Sequential", "s", inner),
+        **{"s/inner/dense/kernel": [4], "inner/dense/bias": [1]},
+    )
+    assert layers_of(model) == [("inner", "Sequential", 0), ("dense", "Dense", 5)]
+
+
+def test_a_wrapper_has_what_is_in_it() -> None:
+    model = read(
+        layer("Sequential", "s", layer("Bidirectional", "both")),
+        **{"both/forward_lstm/kernel": [4], "both/backward_lstm/kernel": [4]},
+    )
+    assert layers_of(model) == [("both", "Bidirectional", 8)]
+
+
+def test_the_parameters_of_ops() -> None:
+    nodes = [
+        node("Const", "w"),
+        node("Const", "b"),
+        node("Const", "shape"),
+        node("Const", "unused"),
+        node("Identity", "w/read", "w"),
+        node("Conv2D", "conv", "x", "w/read:0"),
+        node("BiasAdd", "add", "conv", "b", "^shape"),
+        node("Reshape", "flat", "add", "shape"),
+        node("NoOp", "also", "b"),
+    ]
+    model = read({"node": nodes}, w=[3, 3], b=[3], shape=[2], unused=[5])
+    assert parameters_by_unit(model) == {
+        "Conv2D": 9,
+        "BiasAdd": 3,
+        "Reshape": 2,
+        "other": 5,
+    }
+    assert layers_of(model) == []
+
+
+def test_the_ops_of_functions_count() -> None:
+    function = {"nodeDef": [node("MatMul", "f/mul", "f/w", "x")]}
+    topology = {"node": [], "library": {"function": [function]}}
+    assert parameters_by_unit(read(topology, **{"f/w": [7]})) == {"MatMul": 7}
+
+
+def test_passing_in_a_circle_ends() -> None:
+    nodes = [node("Identity", "a", "b"), node("Identity", "b", "a")]
+    assert parameters_by_unit(read({"node": nodes}, a=[2])) == {"Identity": 2}
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [
+        {"node": [{"name": 3, "op": None, "input": "w"}, None, {"input": [4, None]}]},
+        {"node": [], "library": {"function": [{"nodeDef": {}}, 3]}},
+        {"node": [], "library": []},
+        {"class_name": "Sequential", "config": {"layers": [{"config": []}, 4]}},
+        {"class_name": "Sequential", "config": []},
+    ],
+)
+def test_odd_topologies_are_no_fault(topology: object) -> None:
+    assert sum(parameters_by_unit(read(topology, w=[6])).values()) == 6
+
+
+def test_weights_alone_have_no_units() -> None:
+    specs = [{"name": "a", "shape": [3], "dtype": "float32"}]
+    model = read_document([{"paths": ["w.bin"], "weights": specs}])
+    assert model is not None
+    assert layers_of(model) == []
+    assert parameters_by_unit(model) == {}
