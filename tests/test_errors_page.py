@@ -32,6 +32,7 @@ from models import DENSE_WEIGHTS
 from models import dense_document
 from models import write_model
 from reference import CLIENTS
+from reference import NODE_MODULES
 from servers import HOST
 from servers import free_port
 from werkzeug.exceptions import NotFound
@@ -336,7 +337,8 @@ def make_app(root: Path) -> Flask:
         if (folder / "m").exists():
             models[folder.name] = folder / "m"
     models["dense"] = write_model(root / "dense/m")
-    (root / "dense/m/tfjs.wasm").write_bytes(b"\0asm\1\0\0\0")
+    for path in (NODE_MODULES / "tfjs-backend-wasm/dist").glob("*.wasm"):
+        shutil.copy(path, root / "dense/m")
     (root / "dense/some.js").write_text("")
     blueprint = create_blueprint(
         models=models,
@@ -575,20 +577,29 @@ def test_saving_to_a_path(message: str, both: Both, chromium: InPage) -> None:
     assert found.error is not None and "status 401" in found.error
 
 
-COMPILE = "await WebAssembly.compileStreaming(fetch(url))"
+START = "tf.wasm.setWasmPaths(url); throw new Error(await tf.setBackend('wasm'))"
 
 
 @about("Incorrect response MIME type. Expected 'application/wasm'.")
-def test_a_page_as_wasm(message: str, both: Both, chromium: InPage) -> None:
-    there = chromium.run(COMPILE, url=f"{both.url}/site/m0/m/tfjs.wasm")
-    assert there.error is not None and says(message, there.error)
-    bytes_ = "await WebAssembly.compile(await (await fetch(url)).arrayBuffer())"
-    there = chromium.run(bytes_, url=f"{both.url}/site/m0/m/tfjs.wasm")
-    (also,) = re.findall(r'"(expected [^"]*)"', SECTIONS[message].replace("\n", " "))
-    assert there.error is not None and also in there.error
-    assert chromium.run(COMPILE, url=f"{both.url}/models/dense/tfjs.wasm").error is None
+def test_a_page_as_wasm(message: str, both: Both, browser: t.Any) -> None:
+    script = f"{both.url}/clients/node_modules/tfjs-backend-wasm/dist"
+
+    def start(url: str) -> Outcome:
+        client = InPage(browser, both.url)
+        client.page.add_script_tag(url=f"{script}/tf-backend-wasm.min.js")
+        outcome = client.run(START, url=url)
+        client.page.close()
+        return outcome
+
+    there = start(f"{both.url}/site/m0/m/")
+    assert there.error == "false" and says(message, there.console)
+    also = re.findall(r'"([^"]*)"', SECTIONS[message].partition("**When**")[0])
+    assert len(also) == 2
+    assert [text for text in also if " ".join(text.split()) not in there.console] == []
+    here = start(f"{both.url}/models/dense/")
+    assert here == Outcome("true") and "it starts" in promised(message)
     with both.app.test_client().get("/models/dense/none.wasm") as response:
-        assert response.status_code == 404
+        assert (response.status_code, response.data) == (404, b"")
 
 
 SHARED = "new SharedArrayBuffer(1)"
