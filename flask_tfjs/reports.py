@@ -152,9 +152,13 @@ def loader_snippet(kind: Kind, url: str, script: str | None) -> str:
     :param script: the URL of the script of layers, if the model needs it.
     """
     tag = [] if script is None else [script_tag(script)]
+    return printable_lines([*tag, loader_line(kind, url)])
+
+
+def loader_line(kind: Kind, url: str) -> str:
+    """The statement that loads the model at *url*."""
     result = "weights" if kind == "weights-manifest" else "model"
-    call = loader_call(kind, url)
-    return printable_lines([*tag, f"const {result} = await {call};"])
+    return f"const {result} = await {loader_call(kind, url)};"
 
 
 def script_tag(url: str) -> str:

@@ -246,7 +246,7 @@ def wait_until_ready(server: Server) -> None:
     raise ServerDied(server.kind, server.process.returncode, server.log())
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[t.Any]) -> None:
     if process.poll() is None:
         process.terminate()
         try:

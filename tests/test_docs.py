@@ -307,6 +307,13 @@ BOUNDS = {
     "format.strict_json._MAX_DIGITS": (310, "| digits of a whole number in it | 310 |"),
     "__main__._MAX_NAMED": (8, None),
     "listening._MAX_LOGGED": (200, None),
+    "models.sample.MAX_VALUES": (2**16, None),
+    "pages.content._MAX_ROWS": (200, "| rows of a table of a page | 200 |"),
+    "pages.content._MAX_TEXT": (
+        200,
+        "| characters of a name on a page | 200, of a sentence 1,000 |",
+    ),
+    "pages.content._MAX_SENTENCE": (1000, None),
     "http.conditional._MAX_DIGITS": (20, None),
     "http.cors.PREFLIGHT_MAX_AGE": (7200, "`Access-Control-Max-Age: 7200`"),
     "keras.bounds.MAX_LAYERS": (
@@ -555,7 +562,7 @@ class Site:
                     if line.startswith("Press Ctrl+C"):
                         break
             finally:
-                stop(t.cast("subprocess.Popen[bytes]", process))
+                stop(process)
         return printed.replace(f":{port}/", ":8000/")
 
     def open(self, block: Block) -> None:

@@ -43,7 +43,7 @@ def example() -> cabc.Iterator[str]:
             assert any("Running on" in line for line in log)
             yield f"http://{HOST}:{port}"
         finally:
-            stop(t.cast("subprocess.Popen[bytes]", process))
+            stop(process)
 
 
 @pytest.fixture(scope="module")

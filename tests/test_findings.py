@@ -148,3 +148,12 @@ def test_bounds_that_are_reached(
     ((level, _, message),) = findings(tmp_path)
     assert level == "warning"
     assert f"{listing.MAX_DEPTH} levels" in message
+
+
+def test_no_leftovers_are_told_of_where_a_model_is_broken(tmp_path: Path) -> None:
+    """What it would name is not known."""
+    write_model(tmp_path / "m")
+    (tmp_path / "m/other.bin").write_bytes(b"x")
+    (tmp_path / "m/model.json").write_bytes(b'{"modelTopology": {}, ')
+    (finding,) = check_model(ModelDirectory("m", str(tmp_path / "m")))
+    assert finding.level == "error"

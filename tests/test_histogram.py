@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flask_tfjs.format.histogram import histogram
 
+#: Those of a shard.
 ANY = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
@@ -40,7 +41,7 @@ def test_far_values_do_not_press_the_others_into_one_bin() -> None:
     made = histogram(values, 10)
     assert made is not None
     assert made.beyond == 4
-    assert sum(1 for count in made.counts if count > 50) == 1 or made.high < 10
+    assert -10 < made.low and made.high < 10
     assert (made.least, made.greatest) == (-1e6, 1e6)
 
 

@@ -18,6 +18,7 @@ from hostile import ATTACKS
 from hostile import write_hostile
 from hostile import write_hostile_entries
 from models import DENSE_BYTES
+from models import FLATTEN_TOPOLOGY
 from models import LAYERS_TOPOLOGY
 from models import dense_document
 from models import write_model
@@ -244,11 +245,16 @@ def test_nothing_runs_but_our_script_and_tensorflow(
 ) -> None:
     app = make_app(TFJS_INDEX=True, TFJS_SCRIPT=script)
     response = app.test_client().get("/models/dense/", headers=HTML)
-    told = policy(response)
-    assert told["default-src"] == "'none'"
-    assert told["script-src"] == sources
-    assert told["style-src"] == "'self'"
-    assert "unsafe" not in response.headers["Content-Security-Policy"]
+    assert policy(response) == {
+        "default-src": "'none'",
+        "script-src": sources,
+        "style-src": "'self'",
+        "img-src": "'self'",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'self'",
+    }
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -374,6 +380,25 @@ def test_long_texts_and_tables_are_cut(tmp_path: Path, make_app: MakeApp) -> Non
     assert len(response.data) < 300_000
 
 
+def test_a_directory_of_very_many(tmp_path: Path, make_app: MakeApp) -> None:
+    for number in range(250):
+        write_model(tmp_path / "m", entry=f"{number}.json")
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    page = read(client.get("/models/m/", headers=HTML))
+    assert "250 models in one directory" in page.text
+    assert len(page.attributes("a", "href")) == 2 + 200
+
+
+def test_a_model_of_very_many_shards(tmp_path: Path, make_app: MakeApp) -> None:
+    shards = {f"{i}.bin": DENSE_BYTES[i : i + 1] for i in range(32)}
+    shards |= {f"empty{i}.bin": b"" for i in range(250)}
+    write_model(tmp_path / "m", document=dense_document(*shards), shards=shards)
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    text = read(client.get("/models/m/", headers=HTML)).text
+    assert "282 shards" in text
+    assert text.count(".bin ") == 200
+
+
 # What they say
 
 
@@ -420,6 +445,9 @@ def test_the_page_of_a_model(make_app: MakeApp) -> None:
     ]:
         assert said in page.text, said
     assert "Versions" not in page.text
+    assert "Other models" not in page.text
+    widths = [float(str(width)) for width in page.attributes("rect", "width")]
+    assert max(widths) == 100
     assert [t for t, a in page.elements if a.get("class") == "histogram"] == ["svg"]
 
 
@@ -488,6 +516,9 @@ def test_a_directory_of_several_lets_choose(client: FlaskClient) -> None:
     assert "2 models in one directory" in page.text
     assert client.get("/models/zoo/").status_code == 404  # JSON names them
     entry = read(client.get("/models/zoo/?entry=b/two.json", headers=HTML))
+    assert "Other models in this directory" in entry.text
+    assert "/models/zoo/?entry=one.json" in entry.attributes("a", "href")
+    assert "/models/zoo/?entry=b/two.json" not in entry.attributes("a", "href")
     assert '"/models/zoo/b/two.json"' in entry.text
 
 
@@ -510,6 +541,55 @@ def test_versions_and_how_to_go_back(make_app: MakeApp, tmp_path: Path) -> None:
     assert (
         client.get("/models/live/?entry=model.v9.json", headers=HTML).status_code == 404
     )
+
+
+def test_the_ops_with_the_most_parameters_come_first(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    nodes = [
+        {"name": "x", "op": "Placeholder", "input": []},
+        {"name": "small", "op": "Const", "input": []},
+        {"name": "large", "op": "Const", "input": []},
+        *({"name": f"r{i}", "op": "Relu", "input": ["x"]} for i in range(3)),
+        {"name": "add", "op": "AddV2", "input": ["x", "small"]},
+        {"name": "mul", "op": "MatMul", "input": ["add", "large"]},
+    ]
+    sizes = {"small": 2, "large": 6}
+    weights = [
+        {"name": name, "shape": [size], "dtype": "float32"}
+        for name, size in sizes.items()
+    ]
+    document = {
+        "format": "graph-model",
+        "modelTopology": {"node": nodes, "versions": {"producer": 1}},
+        "weightsManifest": [{"paths": ["weights.bin"], "weights": weights}],
+    }
+    write_model(tmp_path / "m", document=document)
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    text = read(client.get("/models/m/", headers=HTML)).text
+    assert "Ops Op Count Parameters MatMul 1 6 AddV2 1 2 Relu 3 0 " in text
+
+
+def test_a_model_without_weights(make_app: MakeApp, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", document={"modelTopology": FLATTEN_TOPOLOGY}, shards={})
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    text = read(client.get("/models/m/", headers=HTML)).text
+    assert "0 parameters" in text
+    assert "It has none." in text
+
+
+def test_where_shards_cannot_be_compressed(make_app: MakeApp) -> None:
+    client = make_app(TFJS_INDEX=True, TFJS_CACHE=None).test_client()
+    text = read(client.get("/models/dense/", headers=HTML)).text
+    assert "TFJS_CACHE is off" in text
+    assert "flask tfjs compress" not in text
+
+
+def test_a_fault_is_logged_as_for_the_model(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.get("/models/broken/", headers=HTML)
+    assert "has 5 bytes" in caplog.text
 
 
 def test_weights_alone(make_app: MakeApp, tmp_path: Path) -> None:

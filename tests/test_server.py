@@ -308,7 +308,7 @@ def run(
                 raise AssertionError(printed + process.stderr.read())
             yield Running(process, printed)
         finally:
-            stop(t.cast("subprocess.Popen[bytes]", process))
+            stop(process)
 
 
 def test_what_it_prints(here: Path) -> None:

@@ -71,6 +71,6 @@ def _edges(finite: Sequence[float]) -> tuple[float, float]:
     count = len(finite)
     lower, upper = finite[count // 4], finite[count - 1 - count // 4]
     reach = _REACH * (upper - lower)
-    if not reach or not math.isfinite(reach):  # half of them are one value
+    if not reach:  # half of them are one value
         return finite[0], finite[-1]
     return max(finite[0], lower - reach), min(finite[-1], upper + reach)

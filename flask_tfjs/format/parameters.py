@@ -92,9 +92,8 @@ def _behind(name: str, next_node: Mapping[str, str], ops: Mapping[str, str]) -> 
 
 
 def _inputs(node: Mapping[str, Any]) -> Iterator[str]:
-    """The nodes whose values *node* takes: ``^name`` only waits for one, and
-    ``name:1`` is another output of ``name``."""
+    """The nodes whose values *node* takes; ``name:1`` is another output of ``name``."""
     inputs = node.get("input")
     for source in inputs if isinstance(inputs, list) else ():
-        if isinstance(source, str) and not source.startswith("^"):
+        if isinstance(source, str):  # "^name", which only waits for one, names none
             yield source.partition(":")[0]

@@ -4,9 +4,8 @@ is cut to a length and every table to a number of rows."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Iterator
-from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from .. import auth
@@ -16,7 +15,7 @@ from ..errors import TFJSError
 from ..errors import printable
 from ..format.histogram import Histogram
 from ..format.histogram import histogram
-from ..format.layout import Shard
+from ..format.parameters import LayerParameters
 from ..format.parameters import layers_of
 from ..format.parameters import parameters_by_unit
 from ..format.topology import Port
@@ -45,8 +44,6 @@ _BINS = 48
 
 # Nodes of a graph that compute nothing.
 _SILENT_OPS = frozenset({"Const", "Placeholder"})
-
-_CODING_NAMES = MappingProxyType({codings.IDENTITY: "none"})
 
 
 def list_page(found: State) -> dict[str, Any]:
@@ -85,13 +82,13 @@ def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str,
         "entry": entry and _shown(entry) if len(names) > 1 or asked else None,
         "fault": fault and _shown(fault, _MAX_SENTENCE),
         "model": report and _model(found, model, report),
-        "findings": report and entry and list(_findings(model, entry)),
+        "findings": report and entry and _cut(_findings(model, entry)),
         "versions": _versions(found, model),
-        "choices": [
+        "choices": _cut(
             _choice(found, model.name, choice)
-            for choice in summary.entries[:_MAX_ROWS]
+            for choice in summary.entries
             if choice.name != entry and len(names) > 1
-        ],
+        ),
     }
 
 
@@ -139,40 +136,24 @@ def _describe(found: State, model: ServedModel, entry: str, alone: bool) -> Mode
 
 def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, Any]:
     served = report.found.model
-    layers = layers_of(served)
-    by_layers = served.kind == "layers-model"
+    needs_script = report.script is not None
     return {
         "kind": served.kind,
         "parameters": report.parameters,
         "size": reports.size(report.found.byte_length),
-        "tags": str(tfjs_script(found.name, layers=report.script is not None)),
-        "call": f"const model = await {report.loader};",
+        "tags": str(tfjs_script(found.name, layers=needs_script)),
+        "call": reports.loader_line(served.kind, report.url),
         "job": _job(found, report),
-        "inputs": list(map(_port, islice(report.topology.inputs, _MAX_ROWS))),
-        "outputs": list(map(_port, islice(report.topology.outputs, _MAX_ROWS))),
-        "unit_name": "layer" if by_layers else "op",
-        "units": _units(report),
-        "layers": [
-            {
-                "name": _shown(layer.name),
-                "class_name": _shown(layer.class_name),
-                "parameters": layer.parameters,
-            }
-            for layer in layers[:_MAX_ROWS]
-        ],
-        "more_layers": max(len(layers) - _MAX_ROWS, 0),
-        "dtypes": _dtypes(report.found),
+        "inputs": _cut(map(_port, report.topology.inputs)),
+        "outputs": _cut(map(_port, report.topology.outputs)),
+        "unit_name": "layer" if served.kind == "layers-model" else "op",
+        "units": _cut(_units(report)),
+        "layers": _cut(map(_layer, layers_of(served))),
+        "dtypes": list(_dtypes(report.found)),
         "histogram": _histogram(model, report.found),
-        "wire": _wire(report),
+        "wire": list(_wire(report)),
         "compresses": found.cache is not None,
-        "shards": [
-            {
-                "name": _shown(shard.name),
-                "size": shard.size,
-                "digest": report.digests[shard.name],
-            }
-            for shard in islice(_shards(report.found), _MAX_ROWS)
-        ],
+        "shards": _cut(_shards(report)),
     }
 
 
@@ -198,24 +179,30 @@ def _port(port: Port) -> dict[str, Any]:
     }
 
 
-def _units(report: ModelReport) -> list[dict[str, Any]]:
+def _layer(layer: LayerParameters) -> dict[str, Any]:
+    return {
+        "name": _shown(layer.name),
+        "class_name": _shown(layer.class_name),
+        "parameters": layer.parameters,
+    }
+
+
+def _units(report: ModelReport) -> Iterator[dict[str, Any]]:
     """The classes of layers or the ops, those with the most parameters first."""
     counts = report.topology.units
     parameters = parameters_by_unit(report.found.model)
     names = [n for n in {**parameters, **counts} if n not in _SILENT_OPS]
     names.sort(key=lambda name: (-parameters.get(name, 0), -counts.get(name, 0)))
-    return [
-        {
+    for name in names:
+        yield {
             "name": _shown(name),
             "count": counts.get(name),
             "parameters": parameters.get(name, 0),
             "share": parameters.get(name, 0) / max(report.parameters, 1),
         }
-        for name in names[:_MAX_ROWS]
-    ]
 
 
-def _dtypes(found: Examination) -> list[dict[str, Any]]:
+def _dtypes(found: Examination) -> Iterator[dict[str, Any]]:
     tensors: Counter[str] = Counter()
     parameters: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -224,15 +211,13 @@ def _dtypes(found: Examination) -> list[dict[str, Any]]:
         tensors[dtype] += 1
         parameters[dtype] += weight.spec.elements
         sizes[dtype] += weight.end - weight.start
-    return [
-        {
+    for dtype, size in sizes.most_common():
+        yield {
             "dtype": dtype,
             "tensors": tensors[dtype],
             "parameters": parameters[dtype],
             "size": reports.size(size),
         }
-        for dtype, size in sizes.most_common()
-    ]
 
 
 def _histogram(model: ServedModel, found: Examination) -> dict[str, Any] | None:
@@ -271,20 +256,21 @@ def _not_finite(count: int) -> str:
     )
 
 
-def _wire(report: ModelReport) -> list[dict[str, Any]]:
+def _wire(report: ModelReport) -> Iterator[dict[str, Any]]:
     whole = report.on_the_wire[codings.IDENTITY]
-    return [
-        {"coding": _CODING_NAMES.get(coding, coding), "bytes": n, "share": n / whole}
-        for coding, n in report.on_the_wire.items()
-    ]
+    for coding, count in report.on_the_wire.items():
+        name = "none" if coding == codings.IDENTITY else coding
+        yield {"coding": name, "bytes": count, "share": count / whole}
 
 
-def _shards(found: Examination) -> Iterator[Shard]:
-    return (shard for group in found.shards for shard in group)
+def _shards(report: ModelReport) -> Iterator[dict[str, Any]]:
+    for shard in (shard for group in report.found.shards for shard in group):
+        digest = report.digests[shard.name]
+        yield {"name": _shown(shard.name), "size": shard.size, "digest": digest}
 
 
 def _findings(model: ServedModel, entry: str) -> Iterator[dict[str, str]]:
-    for finding in islice(check_entry(model, entry), _MAX_ROWS):
+    for finding in check_entry(model, entry):
         yield {
             "level": finding.level,
             "where": _shown(finding.where),
@@ -313,6 +299,12 @@ def _versions(found: State, model: ServedModel) -> list[dict[str, Any]]:
         }
         for version in versions
     ]
+
+
+def _cut(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of a table that are shown, and how many there are."""
+    every = list(rows)
+    return {"rows": every[:_MAX_ROWS], "count": len(every)}
 
 
 def _number(value: float) -> str:

@@ -19,8 +19,16 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-function option(value, text) {
-  return element("option", { value }, text);
+function choice(texts) {
+  const options = Object.entries(texts).map(([value, text]) =>
+    element("option", { value }, text),
+  );
+  return element("select", {}, ...options);
+}
+
+function labelled(text, field, id) {
+  field.id = id;
+  return element("div", {}, element("label", { for: id }, text), field);
 }
 
 function addCopyButtons() {
@@ -185,52 +193,60 @@ async function offerPrediction() {
 
 // The fields for one input, and what makes a tensor of them.
 function inputFields({ name, shape, dtype }, index) {
-  // A graph's own node may leave open what its signature says.
-  const stated = job.inputs.length === model.inputs.length ? job.inputs[index] : null;
-  const sizes = (shape ?? stated)?.map((size, i) => (size > 0 ? size : (stated?.[i] ?? null)));
+  const sizes = knownSizes(shape, index);
   const isKnown = Boolean(sizes) && dtype !== "string";
-  const proposed = (sizes ?? []).map((size, i) => size ?? openSize(sizes, i));
   const isImage = !sizes || (sizes.length === 4 && [1, 3, 4, null].includes(sizes[3]));
-  const kind = element("select", {}, option("random", "Random values"));
-  kind.append(option("zeros", "Zeros"), option("json", "JSON of your own"));
-  if (isImage) kind.append(option("image", "An image"));
-  const shapeField = element("input", {
-    value: proposed.join(", "),
+  const kind = choice({
+    random: "Random values",
+    zeros: "Zeros",
+    json: "JSON of your own",
+    ...(isImage && { image: "An image" }),
+  });
+  const size = element("input", {
+    value: (sizes ?? []).map((size, i) => size ?? openSize(sizes, i)).join(", "),
     inputmode: "numeric",
     placeholder: "1, 224, 224, 3",
   });
   const json = element("textarea", { spellcheck: "false", placeholder: "[[0.1, 0.2, …]]" });
   const file = element("input", { type: "file", accept: "image/*" });
-  const range = element("select", {}, option("1", "0 to 1"), option("255", "0 to 255"));
-  range.append(option("-1", "−1 to 1"));
-  const label = (text, field, className = "") => {
-    field.id = `input-${index}-${text.split(/[ ,]/)[0].toLowerCase()}`;
-    const made = element("label", { for: field.id }, text);
-    return element("div", { class: className }, made, field);
+  const range = choice({ unit: "0 to 1", byte: "0 to 255", signed: "−1 to 1" });
+
+  const id = `input-${index}`;
+  const only = {
+    json: [labelled("JSON", json, `${id}-json`)],
+    image: [
+      labelled("Image", file, `${id}-image`),
+      labelled("Values of it", range, `${id}-range`),
+    ],
   };
-  const own = [label("JSON", json, "all"), label("Image", file), label("Values of it", range)];
+  const showFields = () => {
+    for (const [value, fields] of Object.entries(only))
+      for (const field of fields) field.hidden = kind.value !== value;
+  };
+  kind.addEventListener("change", showFields);
+  showFields();
   const fields = element(
     "fieldset",
     {},
     element("legend", {}, name || `Input ${index + 1}`),
-    label("Input", kind),
-    label(`Shape, ${dtype}`, shapeField),
-    ...own,
+    labelled("Input", kind, `${id}-kind`),
+    labelled(`Shape, ${dtype}`, size, `${id}-shape`),
+    ...Object.values(only).flat(),
   );
-  const refresh = () => {
-    own[0].hidden = kind.value !== "json";
-    own[1].hidden = own[2].hidden = kind.value !== "image";
-  };
-  kind.addEventListener("change", refresh);
-  refresh();
 
   async function tensor() {
-    const wanted = readShape(shapeField.value);
+    const wanted = readShape(size.value);
     if (kind.value === "json") return ownValues(json.value, wanted, dtype);
     if (kind.value === "image") return image(file.files[0], wanted, range.value, dtype);
     return kind.value === "zeros" ? tf.zeros(wanted, dtype) : randomValues(wanted, dtype);
   }
-  return { name, fields, tensor, isKnown };
+  return { fields, tensor, isKnown };
+}
+
+// A graph's own node may leave open what its signature says.
+function knownSizes(shape, index) {
+  const stated = job.inputs.length === model.inputs.length ? job.inputs[index] : null;
+  return (shape ?? stated)?.map((size, i) => (size > 0 ? size : (stated?.[i] ?? null)));
 }
 
 // One example at a time; the sides of an image where a model leaves them open.
@@ -273,7 +289,7 @@ async function image(file, shape, range, dtype) {
   return tf.tidy(() => {
     const pixels = tf.browser.fromPixels(canvas, channels).expandDims();
     if (dtype === "int32") return pixels;
-    const [scale, offset] = { 1: [255, 0], 255: [1, 0], "-1": [127.5, 1] }[range];
+    const [scale, offset] = { unit: [255, 0], byte: [1, 0], signed: [127.5, 1] }[range];
     return pixels.toFloat().div(scale).sub(offset);
   });
 }
