@@ -517,6 +517,20 @@ def test_a_read_only_directory(caplog: pytest.LogCaptureFixture) -> None:
     assert warnings(caplog)
 
 
+def test_a_failure_to_write_does_not_end_reading() -> None:
+    with unprivileged_directory() as folder:
+        for name in ("known.bin", "unknown.bin"):
+            (folder / name).write_bytes(DENSE_BYTES)
+        cache = folder / "cache"
+        assert computed(cache, folder / "known.bin") == 1
+        cache.chmod(0o555)
+        digests = Counting(cache)
+        for name in ("unknown.bin", "known.bin", "known.bin"):
+            digests.of(str(folder / name))
+        assert digests.computed == 1
+        cache.chmod(0o755)
+
+
 def test_a_read_only_directory_on_another_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody can note when a digest was used last, it is used all the same."""
     with unprivileged_directory() as folder:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from typing import Literal
 
 from ..locks import locked
 
@@ -37,7 +38,7 @@ _LOCKS = "locks"
 _PATIENCE_SECONDS = 0.2
 _HASHING_SECONDS = 10.0
 
-# After a failure, seconds without the database: a request asks for many digests.
+# After a failure, seconds without what failed, to read or to write: a request asks for many digests.
 _PAUSE_SECONDS = 30.0
 
 _SECONDS_A_DAY = 24 * 60 * 60
@@ -47,6 +48,9 @@ CREATE TABLE IF NOT EXISTS digests (
     key TEXT PRIMARY KEY, sha256 BLOB, proof BLOB, day INTEGER
 ) WITHOUT ROWID
 """
+
+
+_Access = Literal["read", "write"]
 
 
 class _Damaged(OSError):
@@ -65,20 +69,21 @@ class Cache:
     def __init__(self, path: str) -> None:
         self.path = path
         self._told: set[str] = set()
-        self._paused_until = 0.0
+        # One that is read-only is of use all the same.
+        self._paused_until: dict[_Access, float] = {"read": 0.0, "write": 0.0}
 
     def digest(self, key: str) -> bytes | None:
         """The SHA-256 remembered as *key*."""
-        if self._is_paused() or not os.path.exists(self._database):
+        if self._is_paused("read") or not os.path.exists(self._database):
             return None
-        with self._harmless():
+        with self._harmless("read"):
             return self._look_up(key)
         return None
 
     def remember(self, key: str, sha256: bytes) -> None:
         """Keep *sha256* under *key*, whatever was there before."""
-        if not self._is_paused():
-            with self._harmless():
+        if not self._is_paused("write"):
+            with self._harmless("write"):
                 os.makedirs(self.path, exist_ok=True)
                 self._write(key, sha256)
 
@@ -87,7 +92,7 @@ class Cache:
         """Exclude the other processes that do the same for *key*, but not for ever: one
         of them may stand still."""
         with contextlib.ExitStack() as stack:
-            with self._harmless():
+            with self._harmless("write"):
                 os.makedirs(os.path.join(self.path, _LOCKS), exist_ok=True)
                 name = hashlib.sha256(key.encode()).hexdigest()[:32]
                 path = os.path.join(self.path, _LOCKS, name)
@@ -188,16 +193,16 @@ class Cache:
             _remove(path)
             excess -= size
 
-    def _is_paused(self) -> bool:
-        return time.monotonic() < self._paused_until
+    def _is_paused(self, access: _Access) -> bool:
+        return time.monotonic() < self._paused_until[access]
 
     @contextlib.contextmanager
-    def _harmless(self) -> Iterator[None]:
+    def _harmless(self, access: _Access) -> Iterator[None]:
         try:
             yield
         except (OSError, ImportError) as error:
             if not isinstance(error, _Damaged):
-                self._paused_until = time.monotonic() + _PAUSE_SECONDS
+                self._paused_until[access] = time.monotonic() + _PAUSE_SECONDS
             message = str(error.strerror if isinstance(error, OSError) else error)
             if message not in self._told:
                 self._told.add(message)
