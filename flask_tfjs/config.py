@@ -48,10 +48,12 @@ ASSETS = (
     "*.wasm",
 )
 
-#: TensorFlow.js for pages, pinned; the hash is that of the file in the npm package.
+#: TensorFlow.js for pages, pinned; the hash is that of the file in the npm package. Its
+#: tf.min.js, for browsers before 2017, is larger by a third, and needs 'unsafe-eval'
+#: under a Content-Security-Policy.
 SCRIPT = (
-    "https://cdn.jsdelivr.net/npm/@tensorflow/tfjs@4.22.0/dist/tf.min.js",
-    "sha384-vE8hbVJ4lezako5rlvE7bY0BVzWlFhZncPlckrqNwcUQpVtgbENTgZ8TBbnPjZre",
+    "https://cdn.jsdelivr.net/npm/@tensorflow/tfjs@4.22.0/dist/tf.es2017.min.js",
+    "sha384-ODzrY1mCTIRZRerZfDIqCoTQafA1St1OwLVc9SsTefnkCF1MeIaVSZ88wuK/NKfH",
 )
 
 #: The folder of published models, relative to the instance folder.

@@ -666,7 +666,7 @@ def test_what_a_page_shows_is_run(page: str, site: Site) -> None:
 def open_in_a_browser(site: Site) -> cabc.Iterator[t.Any]:
     """The page of the app, with the TensorFlow.js that is installed."""
     assert site.app is not None
-    script = (NODE_MODULES / "@tensorflow/tfjs/dist/tf.min.js").read_bytes
+    script = (NODE_MODULES / "@tensorflow/tfjs/dist/tf.es2017.min.js").read_bytes
     with served(site.app) as port, start_browser() as browser:
         page = browser.new_page()
         page.route(

@@ -64,7 +64,7 @@ def page(browser: t.Any) -> cabc.Iterator[t.Any]:
 
 def answer_with_tfjs(route: t.Any) -> None:
     route.fulfill(
-        path=NODE_MODULES / "@tensorflow/tfjs/dist/tf.min.js",
+        path=NODE_MODULES / "@tensorflow/tfjs/dist/tf.es2017.min.js",
         content_type="text/javascript",
         headers={"Access-Control-Allow-Origin": "*"},
     )
@@ -107,7 +107,7 @@ def test_a_drawn_one_is_read(page: t.Any, example: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        (re.compile("tf.min.js"), SCRIPT),
+        (re.compile("tf.es2017.min.js"), SCRIPT),
         (re.compile("model.json"), "The server does not answer."),
     ],
 )

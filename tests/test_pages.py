@@ -416,13 +416,35 @@ def test_an_empty_list_says_how_to_fill_it(make_app: MakeApp) -> None:
     assert "flask tfjs register NAME PATH" in text
 
 
-def test_a_registry_that_cannot_be_read_is_told(
-    make_app: MakeApp, tmp_path: Path
+def test_what_is_missing_is_told_to_the_owner_alone(
+    make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance/tfjs.json").write_text("{")
     client = make_app(TFJS_INDEX=True).test_client()
-    assert "tfjs.json" in read(client.get("/models/", headers=HTML)).text
+    response = client.get("/models/", headers=HTML)
+    assert "Some models are missing" in read(response).text
+    assert str(tmp_path) not in response.get_data(as_text=True)
+    assert str(tmp_path / "instance/tfjs.json") in caplog.text
+
+
+@pytest.mark.parametrize("scale", [10**307, 10**400, 1e308, -1e308])
+def test_quantized_beyond_all_numbers(
+    make_app: MakeApp, tmp_path: Path, scale: float
+) -> None:
+    """As the client reads it: infinite."""
+    quantization = {"dtype": "uint8", "scale": scale, "min": 0}
+    spec = {"name": "w", "shape": [3], "dtype": "float32", "quantization": quantization}
+    group = {"paths": ["w.bin"], "weights": [spec]}
+    document = {"modelTopology": LAYERS_TOPOLOGY, "weightsManifest": [group]}
+    write_model(tmp_path / "m", document=document, shards={"w.bin": bytes([0, 2, 200])})
+    app = make_app(
+        TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True, TFJS_REPAIR=False
+    )
+    client = app.test_client()
+    if client.get("/models/m/model.json").status_code == 200:
+        text = read(client.get("/models/m/", headers=HTML)).text
+        assert "are NaN or infinite" in text
 
 
 def test_the_page_of_a_model(make_app: MakeApp) -> None:
@@ -433,7 +455,7 @@ def test_the_page_of_a_model(make_app: MakeApp) -> None:
         "8 parameters",
         "32 B of weights",
         'const model = await tf.loadLayersModel("/models/dense/model.json");',
-        "tf.min.js",
+        "tf.es2017.min.js",
         "[?, 3]",
         "Dense 1 8",
         "float32 2 8 32 B",

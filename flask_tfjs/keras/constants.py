@@ -55,7 +55,7 @@ def decoded(data: bytes, entry: Mapping[str, Any]) -> list[float]:
     whole = [value for (value,) in struct.iter_unpack(f"<{letter}", data)]
     if letter == "e":
         return whole
-    scale, least = quantization["scale"], quantization["min"]
+    scale, least = _double(quantization["scale"]), _double(quantization["min"])
     return [_float32(value * scale + least) for value in whole]
 
 
@@ -94,13 +94,21 @@ def _nested(flat: Sequence[float], shape: Sequence[int]) -> Any:
     ]
 
 
+def _double(number: float) -> float:
+    """A number of a JSON as the client reads it: a whole one of any length, too."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number)
+
+
 def _float32(value: float) -> float:
     """The nearest float32. Sums, products, quotients and square roots of float32 that
     are rounded twice, to a double and then so, are those of float32 arithmetic."""
     try:
         (rounded,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
-        return math.inf
+        return math.copysign(math.inf, value)
     return float(rounded)
 
 

@@ -38,7 +38,8 @@ _LOCKS = "locks"
 _PATIENCE_SECONDS = 0.2
 _HASHING_SECONDS = 10.0
 
-# After a failure, seconds without what failed, to read or to write: a request asks for many digests.
+# After a failure, seconds without what failed, to read or to write: a request asks for
+# many digests.
 _PAUSE_SECONDS = 30.0
 
 _SECONDS_A_DAY = 24 * 60 * 60

@@ -53,10 +53,11 @@ def list_page(found: State) -> dict[str, Any]:
         for summary in summarize(found.catalogue)
         if auth.may_read(found, summary.name)
     )
-    return {
-        "models": [_list_row(found, summary) for summary in readable],
-        "warning": found.catalogue.fault,
-    }
+    models = [_list_row(found, summary) for summary in readable]
+    fault = found.catalogue.fault
+    if fault is not None:
+        found.log_once(fault)  # it names folders and models, which not all may know
+    return {"models": models, "is_incomplete": fault is not None}
 
 
 def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str, Any]:
