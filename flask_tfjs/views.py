@@ -295,7 +295,7 @@ def _directory(state: State, model: ServedModel, slash: str) -> _Respond:
     """The model at its directory's own URL, or the page about it."""
     if _wants_page(state):
         asked = request.args.get("entry")
-        values = model_page(state, model, asked)
+        values = partial(model_page, state, model, asked)
         return partial(_page, state, "model.html", values)
     # The client cuts the URL after its last slash, so the name goes before paths.
     prefix = "" if slash else f"{model.name}/"
@@ -309,9 +309,12 @@ def _wants_page(state: State) -> bool:
 
 
 def _page(
-    state: State, template: str, values: dict[str, Any], around: list[Header]
+    state: State,
+    template: str,
+    make: Callable[[], dict[str, Any]],
+    around: list[Header],
 ) -> Response:
-    page = pages.render(state, template, _coding(state), values)
+    page = pages.render(state, template, _coding(state), make())
     return represent(request, page, [*around, *pages.headers(state)])
 
 
@@ -328,7 +331,7 @@ def _index(state: State, rest: str) -> _Respond:
             else "the list of models is off; TFJS_INDEX turns it on"
         )
     if _wants_page(state):
-        return partial(_page, state, "list.html", list_page(state))
+        return partial(_page, state, "list.html", partial(list_page, state))
     return _varying(partial(_list, state))
 
 

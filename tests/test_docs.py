@@ -308,6 +308,8 @@ BOUNDS = {
     "__main__._MAX_NAMED": (8, None),
     "listening._MAX_LOGGED": (200, None),
     "models.sample.MAX_VALUES": (2**16, None),
+    "format.topology._MAX_SIZE": (2**53, None),
+    "pages.content._MAX_AXES": (6, None),
     "pages.content._MAX_ROWS": (200, "| rows of a table of a page | 200 |"),
     "pages.content._MAX_TEXT": (
         200,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeApp
+from conftest import be_patient
 from flask import Flask
 from flask.testing import FlaskClient
 from hostile import ATTACKS
@@ -33,6 +34,7 @@ from flask_tfjs import publish
 from flask_tfjs import rollback
 from flask_tfjs import tfjs_url
 from flask_tfjs.cli import tfjs
+from flask_tfjs.models import directory
 
 HTML = {"Accept": "text/html"}
 
@@ -397,6 +399,48 @@ def test_a_model_of_very_many_shards(tmp_path: Path, make_app: MakeApp) -> None:
     text = read(client.get("/models/m/", headers=HTML)).text
     assert "282 shards" in text
     assert text.count(".bin ") == 200
+
+
+@pytest.mark.parametrize("size", [1e300, "1" * 400, 10**40, 7])
+def test_a_shape_of_very_many_axes(
+    tmp_path: Path, make_app: MakeApp, size: object
+) -> None:
+    topology = json.loads(json.dumps(LAYERS_TOPOLOGY))
+    topology["config"]["layers"][0]["config"]["batch_input_shape"] = [size] * 50_000
+    document = dense_document("weights.bin", modelTopology=topology)
+    write_model(tmp_path / "m", document=document)
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    response = client.get("/models/m/", headers=HTML)
+    page = read(response)
+    assert len(response.data) < 10_000
+    (job,) = page.attributes("section", "data-job")
+    assert json.loads(str(job))["inputs"] == [None]
+
+
+def test_no_page_is_made_for_who_gets_none(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of a broken model would be logged."""
+    response = client.post("/models/broken/", headers=HTML)
+    assert response.status_code == 405
+    assert caplog.text == ""
+
+
+def test_a_model_that_is_written_to(
+    make_app: MakeApp,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No page says of it what is wrong in a moment."""
+    be_patient(monkeypatch)
+    monkeypatch.setattr(directory, "_PATIENCE", 0)
+    write_model(tmp_path / "m")
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    response = client.get("/models/m/", headers=HTML)
+    assert (response.status_code, response.mimetype) == (503, "application/json")
+    assert response.headers["Retry-After"] == "1"
+    assert caplog.text == ""
 
 
 # What they say

@@ -41,6 +41,9 @@ _WITHOUT_WEIGHTS = frozenset(
 
 Shape = tuple[int | None, ...]
 
+# Beyond this JavaScript no longer counts exactly.
+_MAX_SIZE = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -191,11 +194,14 @@ def _layer_port(name: str, layer: dict[str, Any] | None) -> Port:
 
 
 def _size(size: Any) -> int | None:
+    # A graph has them as texts; of any length, and a number beyond this is no size.
+    if isinstance(size, str) and len(size) > len(str(_MAX_SIZE)):
+        return None
     try:
         number = int(size)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if number >= 0 else None
+    return number if 0 <= number <= _MAX_SIZE else None
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import os
 import posixpath
 import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 from typing import NamedTuple
@@ -548,6 +550,7 @@ class _JoinedShards:
     def __init__(self, root: Root, shards: Sequence[Shard]) -> None:
         self._root = root
         self._shards = shards
+        self._starts = list(accumulate((s.size for s in shards), initial=0))
         self._open: tuple[str, OpenFile] | None = None
         self._start = 0
         self._window = b""
@@ -566,14 +569,14 @@ class _JoinedShards:
             self._open = None
 
     def _gather(self, offset: int, length: int) -> bytes:
-        parts, first = [], 0
-        for shard in self._shards:
-            begin, stop = offset - first, min(offset + length - first, shard.size)
-            if 0 <= begin < stop:
-                part = self._file(shard.name).read(begin, stop - begin)
-                parts.append(part)
-                offset, length = offset + len(part), length - len(part)
-            first += shard.size
+        parts = []
+        for index in range(bisect_right(self._starts, offset) - 1, len(self._shards)):
+            shard, begin = self._shards[index], offset - self._starts[index]
+            part = self._file(shard.name).read(begin, min(length, shard.size - begin))
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+            if not length or len(part) < shard.size - begin:
+                break
         return b"".join(parts)
 
     def _file(self, name: str) -> OpenFile:

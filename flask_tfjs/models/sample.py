@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 from typing import NamedTuple
 
 from ..format.layout import PlacedWeight
@@ -37,14 +39,20 @@ def sample_weights(root: Root, found: Examination) -> Sample:
     total = sum(weight.spec.elements for weight, _ in floats)
     # Of so many values one run is looked at.
     stride = max(1, -(-total // MAX_VALUES)) * _RUN
-    values: list[float] = []
+    runs: list[PlacedWeight] = []
+    entries: list[Mapping[str, Any]] = []
     first = 0
     for weight, entry in floats:
-        runs = list(_runs_of(weight, first, stride))
+        these = list(_runs_of(weight, first, stride))
+        runs += these
+        entries += [entry] * len(these)
         first += weight.spec.elements
-        for _, blocks in stored_blocks(root, found, runs):
-            for block in blocks:
-                values += decoded(block, entry)
+    values: list[float] = []
+    # All at once, since they lie side by side in few shards.
+    stored = stored_blocks(root, found, runs)
+    for entry, (_, blocks) in zip(entries, stored, strict=True):
+        for block in blocks:
+            values += decoded(block, entry)
     return Sample(values, total)
 
 

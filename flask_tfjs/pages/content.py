@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .. import auth
@@ -19,9 +20,11 @@ from ..format.parameters import LayerParameters
 from ..format.parameters import layers_of
 from ..format.parameters import parameters_by_unit
 from ..format.topology import Port
+from ..format.topology import Shape
 from ..http import codings
 from ..keras.script import PATH
 from ..models import publish
+from ..models.delivery import BeingWritten
 from ..models.delivery import Examination
 from ..models.findings import check_entry
 from ..models.names import MAIN
@@ -39,6 +42,9 @@ from ..tags import url_below
 _MAX_ROWS = 200
 _MAX_TEXT = 200
 _MAX_SENTENCE = 1000
+
+# TensorFlow.js has no tensors of more (tfjs-core src/types.ts, Rank).
+_MAX_AXES = 6
 
 _BINS = 48
 
@@ -65,6 +71,7 @@ def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str,
 
     :param asked: the entry, as the query of the URL names it.
     :raises ModelNotFound: there is no such entry.
+    :raises BeingWritten: it cannot be told now what the entry is.
     """
     summary = summarize_model(model)
     names = [entry.name for entry in summary.entries]
@@ -73,7 +80,10 @@ def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str,
     report = None
     if entry is not None:
         try:
+            model.delivery(entry)  # waits a moment where it is being written to
             report = _describe(found, model, entry, len(names) == 1 and not asked)
+        except BeingWritten:
+            raise
         except InvalidModel as error:
             found.log_fault(model.name, error)
             fault = str(error)
@@ -168,14 +178,21 @@ def _job(found: State, report: ModelReport) -> dict[str, Any]:
         "script": script.src,
         "integrity": script.integrity,
         "layers": report.script,
-        "inputs": [port.shape for port in report.topology.inputs],
+        "inputs": [_sizes(port) for port in report.topology.inputs[:_MAX_ROWS]],
     }
 
 
+def _sizes(port: Port) -> Shape | None:
+    """The shape of an input, if it can be one of a tensor."""
+    fits = port.shape is not None and len(port.shape) <= _MAX_AXES
+    return port.shape if fits else None
+
+
 def _port(port: Port) -> dict[str, Any]:
+    shown = replace(port, shape=port.shape and port.shape[:_MAX_ROWS])
     return {
         "name": _shown(port.name),
-        "shape": "" if port.shape is None else f"[{_shown(reports.shape(port))}]",
+        "shape": "" if port.shape is None else f"[{_shown(reports.shape(shown))}]",
         "dtype": port.dtype and _shown(port.dtype),
     }
 
