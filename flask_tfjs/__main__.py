@@ -108,7 +108,7 @@ def _show_models(app: Flask, origin: str) -> Iterator[Summary]:
             name = entry.name if len(summary.entries) > 1 else MAIN
             url = origin + states.url_of(app, state, f"/{summary.name}/{name}")
             script = f"{prefix}/{PATH}" if entry.needs_script else None
-            click.echo(reports.loader_snippet(entry.kind, url, script))
+            click.echo(reports.loader_snippet(entry.kind, url, script, entry.is_list))
         if not summary.entries:
             click.echo(printable(f"Error: {summary.name}: {summary.fault}"), err=True)
         click.echo()

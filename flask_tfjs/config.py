@@ -66,6 +66,7 @@ _OFF_BESIDE_MODELS = MappingProxyType(
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s@*,A-Z]+")
 _USUAL_PORTS = MappingProxyType({"http": 80, "https": 443})
+_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
 _INTEGRITY = re.compile(r"(sha(256|384|512)-[A-Za-z0-9+/]+={0,2}\s*)+")
 
 
@@ -359,12 +360,22 @@ def _script(key: str, value: Any, places: _Places) -> Script:
         sound = integrity is None or (
             isinstance(integrity, str) and _INTEGRITY.fullmatch(integrity)
         )
-        if isinstance(src, str) and src.strip() and sound:
+        if isinstance(src, str) and src.strip() and sound and _is_url(src):
             return Script(src, integrity)
     raise ConfigError(
         f"{key} is {value!r}; give the URL of TensorFlow.js, or a pair of the URL and "
         "its integrity hash ('sha384-…')"
     )
+
+
+def _is_url(text: str) -> bool:
+    """Whether a page and its Content-Security-Policy can name the script so."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - raises for what is none
+    except ValueError:
+        return False
+    return parts.scheme in ("", "http", "https") and bool(_HOST.fullmatch(parts.netloc))
 
 
 _KEYS: Mapping[str, tuple[Any, _Check]] = MappingProxyType(

@@ -27,7 +27,8 @@ def cross_origin_isolated(view: _View) -> _View:
 
     It gets ``Cross-Origin-Opener-Policy: same-origin`` and
     ``Cross-Origin-Embedder-Policy: require-corp`` (HTML standard, "Cross-origin opener
-    policies" and "Embedder policies"), whatever *view* returns or raises. Browsers then
+    policies" and "Embedder policies"), whatever *view* returns or raises; a
+    ``credentialless`` of its own stays, which isolates as well. Browsers then
     let it use ``SharedArrayBuffer``. Below or above ``@app.route``, it is the same.
 
     :raises TypeError: *view* is a class; its views get the decorator in ``decorators``.
@@ -60,7 +61,8 @@ def cross_origin_isolated(view: _View) -> _View:
 
 def _isolate(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"
+    if response.headers.get("Cross-Origin-Embedder-Policy") != "credentialless":
+        response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"
     return response
 
 

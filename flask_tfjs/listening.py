@@ -3,6 +3,7 @@ who is not meant."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -170,5 +171,8 @@ class _Handler(WSGIRequestHandler):
         self.log("info", "%s %s", status, asked[:_MAX_LOGGED])
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        line = printable(message % args)
-        print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
+        line = f"{time.strftime('%H:%M:%S')} {printable(message % args)}\n"
+        # Whole, beside those of other threads; and whoever read it may be gone.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line)
+            sys.stderr.flush()

@@ -20,6 +20,7 @@ from .format.topology import Topology
 from .format.topology import describe as describe_topology
 from .http import codings
 from .keras.script import needs_script
+from .models.delivery import BeingWritten
 from .models.delivery import Examination
 from .models.encodings import Encoding
 from .models.encodings import Encodings
@@ -138,27 +139,34 @@ def _change(found: LargestError | None) -> str:
     return f"{found.error:.2g} of {found.largest:.3g} in {found.weight}"
 
 
-def loader_call(kind: Kind, url: str) -> str:
-    """The expression that loads the model at *url*."""
+def loader_call(kind: Kind, url: str, is_list: bool) -> str:
+    """The expression that loads the model at *url*.
+
+    :param is_list: whether its JSON is the list of groups that weights alone may be.
+    """
     if kind == "weights-manifest":
         folder = url.rpartition("/")[0]
-        return f'{LOADERS[kind]}(await (await fetch("{url}")).json(), "{folder}")'
+        document = f'(await (await fetch("{url}")).json())'
+        groups = document[1:-1] if is_list else f"{document}.weightsManifest"
+        return f'{LOADERS[kind]}({groups}, "{folder}")'
     return f'{LOADERS[kind]}("{url}")'
 
 
-def loader_snippet(kind: Kind, url: str, script: str | None) -> str:
+def loader_snippet(
+    kind: Kind, url: str, script: str | None, is_list: bool = False
+) -> str:
     """What a page has to hold to load a model.
 
     :param script: the URL of the script of layers, if the model needs it.
     """
     tag = [] if script is None else [script_tag(script)]
-    return printable_lines([*tag, loader_line(kind, url)])
+    return printable_lines([*tag, loader_line(kind, url, is_list)])
 
 
-def loader_line(kind: Kind, url: str) -> str:
+def loader_line(kind: Kind, url: str, is_list: bool) -> str:
     """The statement that loads the model at *url*."""
     result = "weights" if kind == "weights-manifest" else "model"
-    return f"const {result} = await {loader_call(kind, url)};"
+    return f"const {result} = await {loader_call(kind, url, is_list)};"
 
 
 def script_tag(url: str) -> str:
@@ -226,7 +234,8 @@ class ModelReport:
 
     @property
     def loader(self) -> str:
-        return loader_call(self.found.model.kind, self.url)
+        model = self.found.model
+        return loader_call(model.kind, self.url, model.is_list)
 
     def text(self) -> str:
         model = self.found.model
@@ -283,6 +292,8 @@ def describe(
     """
     found = model.examine(entry)
     delivery = model.delivery(entry)
+    if {shard.name for group in found.shards for shard in group} != {*delivery.files}:
+        raise BeingWritten(entry)  # it was replaced between the two
     text = delivery.manifest(entry.rpartition("/")[0])
     digests = [piece.digest for piece in delivery.pieces.values()]
     return ModelReport(

@@ -114,7 +114,8 @@ def keras_files(folders: Iterable[str]) -> Iterator[str]:
     for folder in folders:
         with contextlib.suppress(OSError):
             names = sorted(os.listdir(folder))
-            yield from (os.path.join(folder, n) for n in names if _is_of_keras(n))
+            paths = (os.path.join(folder, name) for name in names)
+            yield from filter(_is_of_keras, paths)
 
 
 def conversion(path: str) -> str:
@@ -168,7 +169,9 @@ def _is_model_directory(path: str, given: str) -> bool:
 
 
 def _is_of_keras(path: str) -> bool:
-    return path.lower().endswith(_KERAS)
+    # Keras' own folder of settings is called ".keras".
+    stem, extension = os.path.splitext(os.path.basename(path))
+    return bool(stem) and extension.lower() in _KERAS and not os.path.isdir(path)
 
 
 def _twins(name: str, one: str, other: str) -> ConfigError:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from flask import current_app
 from flask import has_request_context
+from flask import request
 from flask import url_for
 from markupsafe import Markup
 
@@ -165,7 +166,11 @@ def url_below(
     """
     if not external and not has_request_context():
         return state.url_of(current_app, found, path)
-    return url_for(found.endpoint, path=path, _external=external, **(query or {}))
+    # The prefix may have variables, too.
+    ours = has_request_context() and request.endpoint == found.endpoint
+    others = dict(request.view_args or {}) if ours else {}
+    values = {**others, **(query or {}), "path": path}
+    return url_for(found.endpoint, _external=external, **values)
 
 
 def _urls_to_preload(

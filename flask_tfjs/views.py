@@ -324,11 +324,11 @@ def _varying(respond: _Respond) -> _Respond:
 
 
 def _index(state: State, rest: str) -> _Respond:
-    if rest or not pages.are_shown(state):
+    if rest:
+        raise ModelNotFound("there is nothing at this URL")
+    if not pages.are_shown(state):
         raise ModelNotFound(
-            "there is nothing at this URL"
-            if rest.strip("/")
-            else "the list of models is off; TFJS_INDEX turns it on"
+            "the list of models is off; TFJS_INDEX or debug mode turns it on"
         )
     if _wants_page(state):
         return partial(_page, state, "list.html", partial(list_page, state))

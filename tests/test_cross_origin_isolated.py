@@ -47,6 +47,7 @@ RETURNED: dict[str, tuple[Returned, int]] = {
     "response": (lambda: Response("page"), 200),
     "status": (lambda: ("page", 201), 201),
     "headers": (lambda: ("page", 202, {NAMES[0]: "unsafe-none"}), 202),
+    "of its own": (lambda: ("page", 200, {NAMES[1]: "unsafe-none"}), 200),
     "stream": (stream, 200),
     "abort": (lambda: abort(404), 404),
     "returned abort": (lambda: abort(Response("page", 403)), 403),
@@ -186,3 +187,11 @@ def test_async(app: Flask, above: bool) -> None:
     isolated = cross_origin_isolated(page)
     app.add_url_rule("/", "page", page if above else isolated)
     assert headers(app.test_client()) == ISOLATED
+
+
+def test_a_way_of_its_own_that_isolates_as_well_stays(app: Flask) -> None:
+    def view() -> tuple[str, dict[str, str]]:
+        return "page", {NAMES[1]: "credentialless"}
+
+    app.add_url_rule("/", "page", cross_origin_isolated(view))
+    assert headers(app.test_client()) == ("same-origin", "credentialless")

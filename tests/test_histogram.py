@@ -33,7 +33,9 @@ def test_bins_are_of_equal_width() -> None:
     made = histogram([0, 1, 2, 3, 4, 5, 6, 7], 4)
     assert made is not None
     assert made.counts == (2, 2, 2, 2)
-    assert (made.low, made.median, made.high) == (0, 4, 7)
+    assert (made.low, made.median, made.high) == (0, 3.5, 7)
+    odd = histogram([3, 1, 2], 2)
+    assert odd is not None and odd.median == 2
 
 
 def test_far_values_do_not_press_the_others_into_one_bin() -> None:

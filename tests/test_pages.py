@@ -494,17 +494,19 @@ def test_quantized_beyond_all_numbers(
 def test_the_page_of_a_model(make_app: MakeApp) -> None:
     app = make_app(TFJS_INDEX=True)
     page = read(app.test_client().get("/models/dense/", headers=HTML))
+    assert "const result = model.predict(tf.zeros([1, 3]));" in page.text
     for said in [
         "layers-model",
         "8 parameters",
         "32 B of weights",
         'const model = await tf.loadLayersModel("/models/dense/model.json");',
         "tf.es2017.min.js",
+        "Pages of other origins load http://localhost/models/dense/model.json",
         "[?, 3]",
         "Dense 1 8",
         "float32 2 8 32 B",
         "8 values of float32 weights",
-        "Least 0, median 4, greatest 7; 12.5% are zero",
+        "Least 0, median 3.5, greatest 7; 12.5% are zero",
         "weights.bin 32",
         "flask tfjs compress dense",
         "Nothing is wrong with its files.",
@@ -658,12 +660,44 @@ def test_a_fault_is_logged_as_for_the_model(
     assert "has 5 bytes" in caplog.text
 
 
-def test_weights_alone(make_app: MakeApp, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        ([], "No page of another origin may load it"),
+        (["https://a.example"], "Pages of the origins in TFJS_ALLOW_ORIGINS load"),
+    ],
+)
+def test_whose_pages_may_load_it(
+    make_app: MakeApp, origins: list[str], said: str
+) -> None:
+    app = make_app(TFJS_INDEX=True, TFJS_ALLOW_ORIGINS=origins)
+    page = read(app.test_client().get("/models/dense/", headers=HTML))
+    assert said in page.text
+
+
+def test_a_prefix_with_a_variable(tmp_path: Path) -> None:
+    app = Flask(__name__)
+    models = {"dense": write_model(tmp_path / "dense")}
+    app.register_blueprint(
+        create_blueprint(models=models, index=True, url_prefix="/<tenant>/models")
+    )
+    client = app.test_client()
+    page = read(client.get("/acme/models/", headers=HTML))
+    assert "/acme/models/dense/" in page.attributes("a", "href")
+    text = read(client.get("/acme/models/dense/", headers=HTML)).text
+    assert '"/acme/models/dense/model.json"' in text
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_weights_alone(make_app: MakeApp, tmp_path: Path, is_list: bool) -> None:
     specs = [{"name": "a", "shape": [8], "dtype": "float32"}]
-    document = [{"paths": ["weights.bin"], "weights": specs}]
+    groups = [{"paths": ["weights.bin"], "weights": specs}]
+    document = groups if is_list else {"weightsManifest": groups}
     write_model(tmp_path / "m", document=document)
     client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
-    assert "tf.io.loadWeights(" in read(client.get("/models/m/", headers=HTML)).text
+    text = read(client.get("/models/m/", headers=HTML)).text
+    assert "const weights = await tf.io.loadWeights(" in text
+    assert (".weightsManifest" in text) is not is_list
 
 
 def test_saving_is_as_before(make_app: MakeApp) -> None:

@@ -53,6 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[Site]:
         "hostile": write_hostile(folder / "hostile"),
         "masked": write_masked(folder / "masked"),
         "fading": write_model(folder / "fading"),
+        "weights": write_weights(folder / "weights"),
     }
     app = Flask(__name__, instance_path=str(folder / "instance"))
     app.register_blueprint(
@@ -75,6 +76,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[Site]:
     yield Site(f"http://{HOST}:{server.port}", folder)
     server.shutdown()
     thread.join()
+
+
+def write_weights(folder: Path) -> Path:
+    """Weights alone, in more files than browsers keep timings of."""
+    names = [f"{number}.bin" for number in range(300)]
+    specs = [{"name": name, "shape": [1], "dtype": "float32"} for name in names]
+    document = {"weightsManifest": [{"paths": names, "weights": specs}]}
+    shards = {name: struct.pack("<f", i) for i, name in enumerate(names)}
+    return write_model(folder, document=document, shards=shards)
 
 
 def write_masked(folder: Path) -> Path:
@@ -177,7 +187,9 @@ def test_values_of_ones_own_give_what_tensorflow_gives(page: t.Any, site: Site) 
     [
         ("[[1, 2", "The values are no JSON"),
         ("[[1, 2]]", "64"),
-        ('"x"', ""),
+        ('[["x"]]', '"x" is no number'),
+        ("[[1, null]]", "null is no number"),
+        ("[[1], [2, 3]]", "not of one length"),
     ],
 )
 def test_values_that_do_not_fit_are_told(
@@ -260,6 +272,13 @@ def test_weights_alone_are_counted(page: t.Any, site: Site) -> None:
     assert "tensors" in page.get_by_role("status").inner_text()
 
 
+def test_every_request_is_counted(page: t.Any, site: Site) -> None:
+    load(page, f"{site.origin}/models/weights/")
+    wait_for(page, "loaded")
+    assert "300 tensors" in page.get_by_role("status").inner_text()
+    assert "301" in page.locator("#run dl").inner_text().split("\n")
+
+
 def test_a_model_of_the_script_runs(page: t.Any, site: Site) -> None:
     load(page, f"{site.origin}/models/masked/")
     wait_for(page, "predicted")
@@ -302,9 +321,10 @@ def test_what_is_copied_is_the_call(browser: t.Any, site: Site) -> None:
     page.get_by_role("button", name="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
     context.close()
-    assert copied == (
-        'const model = await tf.loadLayersModel("/models/digits/model.json");'
-    )
+    assert copied.split("\n") == [
+        'const model = await tf.loadLayersModel("/models/digits/model.json");',
+        "const result = model.predict(tf.zeros([1, 64]));",
+    ]
 
 
 def test_by_keyboard_alone(page: t.Any, site: Site) -> None:

@@ -34,12 +34,16 @@ def node(op: str, name: str, *inputs: str) -> dict[str, t.Any]:
     return {"name": name, "op": op, "input": list(inputs)}
 
 
+def rows(model: ModelJSON) -> list[tuple[str, str, int]]:
+    return [(one.name, one.class_name, one.parameters) for one in layers_of(model)]
+
+
 def test_the_parameters_of_layers() -> None:
     model = read(
         layer("Sequential", "s", layer("Dense", "dense"), layer("ReLU", "relu")),
         **{"dense/kernel": [3, 2], "dense/bias": [2], "Adam/iter": []},
     )
-    assert layers_of(model) == [
+    assert rows(model) == [
         ("dense", "Dense", 8),
         ("relu", "ReLU", 0),
         ("other", "other", 1),
@@ -53,7 +57,55 @@ def test_a_nested_layer_counts_once() -> None:
         layer("Sequential", "s", inner),
         **{"s/inner/dense/kernel": [4], "inner/dense/bias": [1]},
     )
-    assert layers_of(model) == [("inner", "Sequential", 0), ("dense", "Dense", 5)]
+    assert rows(model) == [("inner", "Sequential", 0), ("dense", "Dense", 5)]
+
+
+def test_models_of_equal_inner_names() -> None:
+    first = layer("Sequential", "first", layer("Dense", "dense"))
+    second = layer("Sequential", "second", layer("Conv2D", "dense"))
+    model = read(
+        layer("Sequential", "s", first, second),
+        **{"first/dense/kernel": [4], "s/second/dense/kernel": [5], "first/odd": [1]},
+    )
+    assert rows(model) == [
+        ("first", "Sequential", 1),
+        ("dense", "Dense", 4),
+        ("second", "Sequential", 0),
+        ("dense", "Conv2D", 5),
+    ]
+
+
+def test_the_inner_name_of_a_nested_layer() -> None:
+    inner = layer("Sequential", "inner", layer("Dense", "dense"))
+    model = read(layer("Sequential", "s", inner), **{"dense/kernel": [4]})
+    assert rows(model) == [("inner", "Sequential", 0), ("dense", "Dense", 4)]
+
+
+def test_names_with_slashes() -> None:
+    """As those of DenseNet in Keras 2."""
+    layers = [layer("Conv2D", name) for name in ("conv1", "conv1/conv", "conv1/bn")]
+    model = read(
+        layer("Sequential", "s", *layers),
+        **{"conv1/conv/kernel": [4], "conv1/bn/gamma": [2], "conv1/kernel": [1]},
+    )
+    assert [row[2] for row in rows(model)] == [1, 4, 2]
+
+
+def test_parts_of_a_layer_are_no_layers() -> None:
+    layers = [layer("Dense", "query"), layer("MultiHeadAttention", "mha")]
+    model = read(
+        layer("Sequential", "s", *layers),
+        **{"mha/query/kernel": [4], "query/kernel": [1], "s/mha/query/bias": [2]},
+    )
+    assert [row[2] for row in rows(model)] == [1, 6]
+
+
+def test_a_name_of_very_many_parts() -> None:
+    model = read(
+        layer("Sequential", "s", layer("Dense", "dense")),
+        **{"a/" * 100_000 + "dense/kernel": [4], "/kernel": [1], "kernel": [1]},
+    )
+    assert rows(model) == [("dense", "Dense", 0), ("other", "other", 6)]
 
 
 def test_a_wrapper_has_what_is_in_it() -> None:
@@ -61,7 +113,7 @@ def test_a_wrapper_has_what_is_in_it() -> None:
         layer("Sequential", "s", layer("Bidirectional", "both")),
         **{"both/forward_lstm/kernel": [4], "both/backward_lstm/kernel": [4]},
     )
-    assert layers_of(model) == [("both", "Bidirectional", 8)]
+    assert rows(model) == [("both", "Bidirectional", 8)]
 
 
 def test_the_parameters_of_ops() -> None:
@@ -71,7 +123,8 @@ def test_the_parameters_of_ops() -> None:
         node("Const", "shape"),
         node("Const", "unused"),
         node("Identity", "w/read", "w"),
-        node("Conv2D", "conv", "x", "w/read:0"),
+        *(node("Identity", f"w{i}", f"w{i - 1}" if i else "w/read") for i in range(9)),
+        node("Conv2D", "conv", "x", "w8:0"),
         node("BiasAdd", "add", "conv", "b", "^shape"),
         node("Reshape", "flat", "add", "shape"),
         node("NoOp", "also", "b"),

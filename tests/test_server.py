@@ -382,6 +382,14 @@ def test_the_log_and_the_protocol() -> None:
     ]
 
 
+def test_nobody_need_read_the_log() -> None:
+    with run("models") as running:
+        assert running.process.stderr is not None
+        running.process.stderr.close()
+        for _ in range(3):
+            assert running.ask("/models/line/model.json").status == 200
+
+
 def test_a_request_that_is_none_is_logged() -> None:
     with run("models") as running:
         _, _, port = running.origin.rpartition(":")

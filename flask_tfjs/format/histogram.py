@@ -58,7 +58,7 @@ def histogram(values: Iterable[float], bins: int) -> Histogram | None:
         high=high,
         beyond=len(finite) - len(inner),
         least=finite[0],
-        median=finite[len(finite) // 2],
+        median=(finite[len(finite) // 2] + finite[~(len(finite) // 2)]) / 2,
         greatest=finite[-1],
         zeros=finite.count(0),
         not_finite=len(every) - len(finite),

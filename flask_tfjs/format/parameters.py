@@ -10,26 +10,37 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
-from typing import NamedTuple
 
 from .manifest import ModelJSON
 from .topology import graph_nodes
-from .topology import keras_layers
+from .topology import keras_model
+from .topology import layers_in
 
 #: What the parameters are put under that no layer or op can be found for.
 OTHER = "other"
 
+# Of a weight's name that are looked at.
+_MAX_PARTS = 16
+
 # Ops that hand a constant on to the one that computes with it.
 _PASSING = frozenset({"Identity", "ReadVariableOp", "Cast"})
+_MAX_PASSED = 100
 
 
-class LayerParameters(NamedTuple):
-    """One layer, and how many parameters are its own."""
+@dataclass(slots=True)
+class LayerParameters:
+    """One layer, and how many parameters are its own.
+
+    :ivar inner: the layers of a model that is a layer, by name.
+    """
 
     name: str
     class_name: str
-    parameters: int
+    parameters: int = 0
+    inner: dict[str, LayerParameters] = field(default_factory=dict)
 
 
 def layers_of(model: ModelJSON) -> list[LayerParameters]:
@@ -37,18 +48,16 @@ def layers_of(model: ModelJSON) -> list[LayerParameters]:
     theirs; none for the other kinds. Parameters that belong to no layer stand last."""
     if model.kind != "layers-model":
         return []
-    classes: dict[str, str] = {}
-    for layer in keras_layers(model.document):
-        config = layer.get("config")
-        name = config.get("name") if isinstance(config, dict) else None
-        classes.setdefault(str(name), str(layer.get("class_name")))
-    counts: Counter[str | None] = Counter()
+    every: list[LayerParameters] = []
+    outermost = _read_layers(keras_model(model.document), every)
+    by_name = {layer.name: layer for layer in reversed(every)}
+    other = LayerParameters(OTHER, OTHER)
     for weight in model.weights:
-        counts[_owner(weight.name, classes)] += weight.elements
-    rows = [LayerParameters(n, c, counts[n]) for n, c in classes.items()]
-    if counts[None]:
-        rows.append(LayerParameters(OTHER, OTHER, counts[None]))
-    return rows
+        # Keras 2 writes no more than the inner name of a weight in a nested model.
+        path = weight.name.split("/")[:_MAX_PARTS]
+        owner = _find(path, outermost) or _find(path, by_name) or other
+        owner.parameters += weight.elements
+    return [*every, other] if other.parameters else every
 
 
 def parameters_by_unit(model: ModelJSON) -> Mapping[str, int]:
@@ -64,10 +73,35 @@ def parameters_by_unit(model: ModelJSON) -> Mapping[str, int]:
     return +counts
 
 
-def _owner(weight: str, layers: Mapping[str, str]) -> str | None:
-    # The innermost: in a nested model's "model/inner/dense/kernel" it is "dense".
-    parts = weight.split("/")[:-1]
-    return next((part for part in reversed(parts) if part in layers), None)
+def _read_layers(
+    model: dict[str, Any], every: list[LayerParameters]
+) -> dict[str, LayerParameters]:
+    """The layers of *model* by name.
+
+    :param every: gets them, and those in them.
+    """
+    found: dict[str, LayerParameters] = {}
+    for layer in layers_in(model):
+        config = layer.get("config")
+        name = str(config.get("name") if isinstance(config, dict) else None)
+        made = LayerParameters(name, str(layer.get("class_name")))
+        every.append(made)
+        made.inner = _read_layers(layer, every)
+        found.setdefault(name, made)
+    return found
+
+
+def _find(
+    path: list[str], layers: Mapping[str, LayerParameters]
+) -> LayerParameters | None:
+    """The layer whose weight has this name: the outermost that is named in it, or in a
+    model the one in that. What stands before is the name of the model."""
+    for begin in range(len(path) - 1):
+        for end in range(len(path) - 1, begin, -1):  # names have slashes, too
+            layer = layers.get("/".join(path[begin:end]))
+            if layer is not None:
+                return _find(path[end:], layer.inner) or layer
+    return None
 
 
 def _consumers(document: Any) -> dict[str, str]:
@@ -84,7 +118,7 @@ def _consumers(document: Any) -> dict[str, str]:
 
 
 def _behind(name: str, next_node: Mapping[str, str], ops: Mapping[str, str]) -> str:
-    for _ in range(len(_PASSING) + 1):  # a cycle has no end
+    for _ in range(_MAX_PASSED):  # a cycle has no end
         name = next_node[name]
         if ops[name] not in _PASSING or name not in next_node:
             break

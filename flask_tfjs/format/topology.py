@@ -77,9 +77,22 @@ def describe(model: ModelJSON) -> Topology:
     return Topology((), (), {})
 
 
+def keras_model(document: Any) -> dict[str, Any]:
+    """The outermost model of a layers model's document: its class and config."""
+    return _model_config(_dict(_dict(document).get("modelTopology")))
+
+
 def keras_layers(document: Any) -> Iterator[dict[str, Any]]:
     """The layers of a layers model's document, those of nested models after theirs."""
-    yield from _layers(_model_config(_dict(_dict(document).get("modelTopology"))))
+    yield from _layers(keras_model(document))
+
+
+def layers_in(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The layers of a model, or of a model that is a layer, but for those in them."""
+    # A Sequential's config was the bare list of its layers before Keras 2.2.3.
+    config = model.get("config")
+    layers = config if isinstance(config, list) else _dict(config).get("layers")
+    return (layer for layer in _list(layers) if isinstance(layer, dict))
 
 
 def graph_nodes(document: Any) -> Iterator[dict[str, Any]]:
@@ -165,13 +178,9 @@ def _model_config(topology: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layers(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # A Sequential's config was the bare list of its layers before Keras 2.2.3.
-    config = model.get("config")
-    layers = config if isinstance(config, list) else _dict(config).get("layers")
-    for layer in _list(layers):
-        if isinstance(layer, dict):
-            yield layer
-            yield from _layers(layer)
+    for layer in layers_in(model):
+        yield layer
+        yield from _layers(layer)
 
 
 def _layer_names(layers: Any) -> list[str]:

@@ -69,7 +69,7 @@ class Folder:
                 else:
                     self._tell(
                         f"{self.path}: folder {entry.name!r} is passed over: {NAMES}; "
-                        "rename it, or name it in a mapping"
+                        "rename it"
                     )
         return models
 

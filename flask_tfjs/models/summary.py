@@ -22,6 +22,7 @@ class EntrySummary:
 
     :ivar kind: ``None`` where it is broken; *fault* then says why.
     :ivar byte_length: bytes of its shards.
+    :ivar is_list: whether it is a bare list of groups of weights.
     :ivar needs_script: whether a page must load the script of layers, too.
     """
 
@@ -30,6 +31,7 @@ class EntrySummary:
     byte_length: int
     fault: str | None = None
     needs_script: bool = False
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +91,5 @@ def _entry(model: ServedModel, name: str) -> EntrySummary:
         found.model.kind,
         found.byte_length,
         needs_script=needs_script(found.document),
+        is_list=found.model.is_list,
     )

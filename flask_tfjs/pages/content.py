@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urljoin
 
 from .. import auth
 from .. import reports
@@ -45,6 +46,10 @@ _MAX_SENTENCE = 1000
 
 # TensorFlow.js has no tensors of more (tfjs-core src/types.ts, Rank).
 _MAX_AXES = 6
+
+# What a graph calls inputs that TensorFlow.js takes as int32 (tfjs-converter
+# src/operations/operation_mapper.ts).
+_WHOLE = frozenset({"int8", "uint8", "int32", "int64"})
 
 _BINS = 48
 
@@ -112,9 +117,16 @@ def _list_row(found: State, summary: Summary) -> dict[str, Any]:
         "kind": row["kind"],
         "entries": len(summary.entries),
         "versions": len(summary.versions),
+        "bytes": summary.byte_length,
         "size": reports.size(summary.byte_length),
-        "reason": summary.fault and _shown(summary.fault, _MAX_SENTENCE),
+        "reason": _reason(summary),
     }
+
+
+def _reason(summary: Summary) -> str | None:
+    if summary.state == "empty":
+        return "there is no model in it yet"
+    return summary.fault and _shown(summary.fault, _MAX_SENTENCE)
 
 
 def _choice(found: State, name: str, entry: EntrySummary) -> dict[str, Any]:
@@ -153,7 +165,9 @@ def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, A
         "parameters": report.parameters,
         "size": reports.size(report.found.byte_length),
         "tags": str(tfjs_script(found.name, layers=needs_script)),
-        "call": reports.loader_line(served.kind, report.url),
+        "call": "\n".join(_lines(report)),
+        "absolute": urljoin(url_below(found, "/", external=True), report.url),
+        "origins": _origins(found),
         "job": _job(found, report),
         "inputs": _cut(map(_port, report.topology.inputs)),
         "outputs": _cut(map(_port, report.topology.outputs)),
@@ -166,6 +180,27 @@ def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, A
         "compresses": found.cache is not None,
         "shards": _cut(_shards(report)),
     }
+
+
+def _lines(report: ModelReport) -> Iterator[str]:
+    """What loads the model and, where that is one line, predicts with it."""
+    model = report.found.model
+    yield reports.loader_line(model.kind, report.url, model.is_list)
+    shapes = [_sizes(port) for port in report.topology.inputs]
+    if model.kind == "weights-manifest" or len(shapes) != 1 or not shapes[0]:
+        return
+    sizes = ", ".join(str(size or 1) for size in shapes[0])
+    dtype = ', "int32"' if report.topology.inputs[0].dtype in _WHOLE else ""
+    call = (
+        "model.predict" if model.kind == "layers-model" else "await model.executeAsync"
+    )
+    yield f"const result = {call}(tf.zeros([{sizes}]{dtype}));"
+
+
+def _origins(found: State) -> str:
+    """Whose pages may load models."""
+    allowed = found.settings.allow_origins
+    return "all" if allowed == "*" else "some" if allowed else "none"
 
 
 def _job(found: State, report: ModelReport) -> dict[str, Any]:

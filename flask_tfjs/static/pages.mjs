@@ -75,7 +75,7 @@ function loadScript(src, integrity) {
     const script = element("script", attributes);
     script.addEventListener("load", resolve);
     script.addEventListener("error", () =>
-      reject(new Error(`${src} did not load; TFJS_SCRIPT names where it comes from`)),
+      reject(new Error(`${src} did not load; without internet, TFJS_SCRIPT can name a copy`)),
     );
     document.head.append(script);
   });
@@ -106,7 +106,9 @@ async function loadModel(seen) {
   if (job.kind === "graph-model") return tf.loadGraphModel(job.url, options);
   const answer = await fetch(job.url);
   if (!answer.ok) throw new Error(`${job.url}: ${answer.status}`);
-  return tf.io.loadWeights(await answer.json(), job.url.replace(/\/[^/]*$/, ""));
+  const found = await answer.json();
+  const groups = Array.isArray(found) ? found : found.weightsManifest;
+  return tf.io.loadWeights(groups, job.url.replace(/\/[^/]*$/, ""));
 }
 
 // TensorFlow.js tells the status alone; the server says why.
@@ -134,6 +136,7 @@ async function load() {
     await tf.ready();
     say("loading", "Loading the model …");
     performance.clearResourceTimings();
+    performance.setResourceTimingBufferSize(1e6); // browsers keep 250, unless told
     const begun = performance.now();
     model = await loadModel((bytes) => (progress.value = bytes / job.bytes));
     showFigures(performance.now() - begun);
@@ -275,8 +278,20 @@ function ownValues(text, shape, dtype) {
   } catch (error) {
     throw new Error(`The values are no JSON: ${error.message}`);
   }
-  const isFlat = Array.isArray(values) && !values.some(Array.isArray);
-  return isFlat ? tf.tensor(values, shape, dtype) : tf.tensor(values, undefined, dtype);
+  const own = shapeOf(values, dtype === "string" ? ["string"] : ["number", "boolean"]);
+  return tf.tensor(values, own.length === 1 ? shape : own, dtype);
+}
+
+// TensorFlow.js looks at the first of the rows alone, and takes anything for a number.
+function shapeOf(values, types) {
+  if (!Array.isArray(values)) {
+    if (types.includes(typeof values)) return [];
+    throw new Error(`${JSON.stringify(values)} is no ${types[0]}`);
+  }
+  const shapes = values.map((value) => shapeOf(value, types));
+  if (shapes.some((shape) => `${shape}` !== `${shapes[0]}`))
+    throw new Error("The rows of the values are not of one length");
+  return [values.length, ...(shapes[0] ?? [])];
 }
 
 async function image(file, shape, range, dtype) {
@@ -371,14 +386,14 @@ function ranked(shape, values) {
   const isRow = shape.length > 0 && shape.at(-1) === values.length && values.length > 1;
   if (!isRow || values.length > 20000) return firstOf(values);
   const order = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 10);
-  const top = Math.max(...order.map((i) => Math.abs(values[i])), Number.MIN_VALUE);
+  const top = Math.max(values[order[0]], Number.MIN_VALUE);
   const rows = order.map((i) =>
     element(
       "tr",
       {},
       element("th", { scope: "row", class: "number" }, `${i}`),
       element("td", { class: "number" }, number(values[i])),
-      element("td", {}, bar(Math.abs(values[i]) / top)),
+      element("td", {}, bar(Math.max(values[i], 0) / top)),
     ),
   );
   const head = element(
@@ -388,7 +403,10 @@ function ranked(shape, values) {
     element("th", { scope: "col", class: "number" }, "Value"),
     element("td"),
   );
-  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
+  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
+  if (values.length > rows.length)
+    table.prepend(element("caption", {}, `The ${rows.length} greatest of ${values.length}`));
+  return table;
 }
 
 function firstOf(values) {
