@@ -18,6 +18,7 @@ from . import receiving
 from . import static_files
 from .errors import InvalidModel
 from .errors import ModelNotFound
+from .errors import printable
 from .http import codings
 from .http import cors
 from .http import media_types
@@ -280,7 +281,7 @@ def _health(state: State, around: list[Header]) -> Response:
     fault = state.catalogue.fault
     if fault is None:
         return empty(200, around)
-    state.log_once(fault)
+    state.log_once(printable(fault))
     return empty(503, around)
 
 

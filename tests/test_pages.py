@@ -635,7 +635,27 @@ def test_the_ops_with_the_most_parameters_come_first(
     write_model(tmp_path / "m", document=document)
     client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
     text = read(client.get("/models/m/", headers=HTML)).text
+    assert "executeAsync" not in text  # of which shape is not known
     assert "Ops Op Count Parameters MatMul 1 6 AddV2 1 2 Relu 3 0 " in text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "told"),
+    [("DT_FLOAT", ""), ("DT_UINT8", ', "int32"'), ("DT_BOOL", ', "bool"')],
+)
+def test_the_call_that_predicts_with_a_graph(
+    make_app: MakeApp, tmp_path: Path, dtype: str, told: str
+) -> None:
+    dims = [{"size": "-1"}, {"size": "4"}]
+    port = {"dtype": dtype, "tensorShape": {"dim": dims}}
+    document = {
+        "modelTopology": {"node": [{"name": "x", "op": "Placeholder"}]},
+        "signature": {"inputs": {"x": port}},
+    }
+    write_model(tmp_path / "m", document=document, shards={})
+    client = make_app(TFJS_MODELS={"m": tmp_path / "m"}, TFJS_INDEX=True).test_client()
+    text = read(client.get("/models/m/", headers=HTML)).text
+    assert f"const result = await model.executeAsync(tf.zeros([1, 4]{told}));" in text
 
 
 def test_a_model_without_weights(make_app: MakeApp, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin
 
@@ -17,6 +19,7 @@ from ..errors import TFJSError
 from ..errors import printable
 from ..format.histogram import Histogram
 from ..format.histogram import histogram
+from ..format.manifest import Kind
 from ..format.parameters import LayerParameters
 from ..format.parameters import layers_of
 from ..format.parameters import parameters_by_unit
@@ -47,9 +50,19 @@ _MAX_SENTENCE = 1000
 # TensorFlow.js has no tensors of more (tfjs-core src/types.ts, Rank).
 _MAX_AXES = 6
 
-# What a graph calls inputs that TensorFlow.js takes as int32 (tfjs-converter
+# The call that any model of a kind takes.
+_PREDICT: Mapping[Kind, str] = MappingProxyType(
+    {"layers-model": "model.predict", "graph-model": "await model.executeAsync"}
+)
+
+# What a tensor for an input of this dtype has to be told (tfjs-converter
 # src/operations/operation_mapper.ts).
-_WHOLE = frozenset({"int8", "uint8", "int32", "int64"})
+_DTYPES = MappingProxyType(
+    {
+        **dict.fromkeys(("int8", "uint8", "int32", "int64"), ', "int32"'),
+        "bool": ', "bool"',
+    }
+)
 
 _BINS = 48
 
@@ -67,7 +80,8 @@ def list_page(found: State) -> dict[str, Any]:
     models = [_list_row(found, summary) for summary in readable]
     fault = found.catalogue.fault
     if fault is not None:
-        found.log_once(fault)  # it names folders and models, which not all may know
+        # It names folders and models, which not all may know.
+        found.log_once(printable(fault))
     return {"models": models, "is_incomplete": fault is not None}
 
 
@@ -186,15 +200,12 @@ def _lines(report: ModelReport) -> Iterator[str]:
     """What loads the model and, where that is one line, predicts with it."""
     model = report.found.model
     yield reports.loader_line(model.kind, report.url, model.is_list)
-    shapes = [_sizes(port) for port in report.topology.inputs]
-    if model.kind == "weights-manifest" or len(shapes) != 1 or not shapes[0]:
-        return
-    sizes = ", ".join(str(size or 1) for size in shapes[0])
-    dtype = ', "int32"' if report.topology.inputs[0].dtype in _WHOLE else ""
-    call = (
-        "model.predict" if model.kind == "layers-model" else "await model.executeAsync"
-    )
-    yield f"const result = {call}(tf.zeros([{sizes}]{dtype}));"
+    call = _PREDICT.get(model.kind)
+    inputs = [port for port in report.topology.inputs if _sizes(port)]
+    if call and len(inputs) == len(report.topology.inputs) == 1:
+        sizes = ", ".join(str(size or 1) for size in _sizes(inputs[0]) or ())
+        dtype = _DTYPES.get(inputs[0].dtype or "", "")
+        yield f"const result = {call}(tf.zeros([{sizes}]{dtype}));"
 
 
 def _origins(found: State) -> str:
@@ -338,7 +349,7 @@ def _versions(found: State, model: ServedModel) -> list[dict[str, Any]]:
         return []
     try:
         versions = publish.versions(store, model.name)
-    except TFJSError:  # taken from the air since
+    except (TFJSError, OSError):  # taken from the air since, or unreadable
         return []
     return [
         {
@@ -361,7 +372,7 @@ def _cut(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value or 0.0:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _shown(text: str, length: int = _MAX_TEXT) -> str:
