@@ -527,7 +527,11 @@ class Site:
     def shell(self, command: str) -> str:
         bin_directory = os.path.dirname(sys.executable)
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("FLASK_")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("FLASK_", "PYTEST_"))
+            },
             "PATH": os.pathsep.join([bin_directory, os.environ["PATH"]]),
             "LC_ALL": "C.UTF-8",
             "KERAS_BACKEND": "numpy",

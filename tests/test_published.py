@@ -51,6 +51,9 @@ from flask_tfjs import tfjs_url
 from flask_tfjs import unpublish
 from flask_tfjs.cli import tfjs
 from flask_tfjs.format.cutting import MIN_SHARD_BYTES
+from flask_tfjs.models import files
+from flask_tfjs.models import published
+from flask_tfjs.models.files import Identity
 
 URL = f"/models/{NAME}"
 MAIN = f"{URL}/model.json"
@@ -707,3 +710,19 @@ def test_a_prefix_with_values(tmp_path: Path) -> None:
     assert answer.status_code == 201
     assert answer.get_json()["url"] == "http://localhost/t1/models/x/model.json"
     assert app.test_client().get(answer.get_json()["pinned_url"]).status_code == 200
+
+
+def test_versions_are_looked_at_by_several_threads(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more is remembered while another thread goes through those remembered."""
+    model = app.extensions["tfjs"]["tfjs"].catalogue.model(NAME)
+    assert get(client, MAIN).status_code == 200
+    known = model._known
+
+    def identify(path: str) -> Identity | None:
+        known.setdefault(f"model.v{len(known) + 10}.json", known["model.json"])
+        return files.identify(path)
+
+    monkeypatch.setattr(published, "identify", identify)
+    assert get(client, f"{URL}/model.v1.json").status_code == 200

@@ -151,8 +151,9 @@ class PublishedModel(ServedModel):
         raise self._no_such(entry)
 
     def _load(self, entry: str, published: Published) -> _Known:
-        for gone in [e for e in self._known if not identify(self._folder.join(e))]:
-            self._known.pop(gone, None)
+        for known in list(self._known):  # other threads add to it meanwhile
+            if not identify(self._folder.join(known)):
+                self._known.pop(known, None)
         watched: dict[str, Identity] = {}
         shards = self._shards(published.model, watched)
         needed = published.model.byte_length
