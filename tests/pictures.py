@@ -1,13 +1,17 @@
 """The pictures of the documentation, taken of the pages themselves: ``python
-tests/pictures.py`` takes them anew; test_pictures.py compares."""
+tests/pictures.py`` takes them anew. In each is the digest of what the page was made of,
+by which test_pictures.py tells whether that has changed since."""
 
 from __future__ import annotations
 
 import collections.abc as cabc
 import contextlib
+import hashlib
+import struct
 import sys
 import threading
 import typing as t
+import zlib
 from pathlib import Path
 
 from clients.drivers import start_browser
@@ -16,6 +20,7 @@ from reference import NODE_MODULES
 from servers import HOST
 from werkzeug.serving import make_server
 
+import flask_tfjs
 from flask_tfjs import config
 from flask_tfjs import create_blueprint
 
@@ -34,6 +39,10 @@ FIVE = [
     *(0, 0, 5, 4, 4, 14, 6, 0),
     *(0, 0, 11, 16, 14, 9, 0, 0),
 ]
+
+
+_KEYWORD = b"Source\0"
+_LENGTH_OF_IEND = 12
 
 
 class Picture(t.NamedTuple):
@@ -68,7 +77,39 @@ def take(name: str, path: Path) -> None:
         wait_for_prediction(page)
         page.evaluate("document.activeElement.blur()")
         clip = {"x": 0, "y": 0, "width": picture.width, "height": picture.height}
-        page.screenshot(path=path, full_page=True, clip=clip)
+        png = page.screenshot(full_page=True, clip=clip)
+    path.write_bytes(with_text(png, digest_of_the_page()))
+
+
+def digest_of_the_page() -> str:
+    """Of all files of the package that are part of the page of a model."""
+    package = Path(flask_tfjs.__file__).parent
+    files = [*package.glob("templates/*.html"), *package.glob("static/pages.*")]
+    hasher = hashlib.sha256()
+    for file in sorted(files):
+        hasher.update(file.read_text("utf-8").encode())
+    return hasher.hexdigest()
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    """A picture with *text* in it, in a chunk before the last (PNG, 11.3.3.2)."""
+    data = _KEYWORD + text.encode("ascii")
+    end = len(png) - _LENGTH_OF_IEND
+    checksum = zlib.crc32(b"tEXt" + data)
+    chunk = struct.pack(">I4s", len(data), b"tEXt") + data + struct.pack(">I", checksum)
+    return png[:end] + chunk + png[end:]
+
+
+def text_in(png: bytes) -> str:
+    """What :func:`with_text` put there."""
+    _, _, rest = png[: len(png) - _LENGTH_OF_IEND].rpartition(_KEYWORD)
+    return rest[:-4].decode("ascii", "replace")
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Width and height."""
+    width, height = struct.unpack_from(">II", png, 16)
+    return width, height
 
 
 def wait_for_prediction(page: t.Any) -> None:
