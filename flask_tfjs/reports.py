@@ -224,8 +224,7 @@ class ModelReport:
             "parameters": self.parameters,
             "shards": {
                 shard.name: {"bytes": shard.size, "sha-256": self.digests[shard.name]}
-                for group in self.found.shards
-                for shard in group
+                for shard in self.found.every_shard
             },
             "bytes_on_the_wire": dict(self.on_the_wire),
             "digest": self.digest,
@@ -257,8 +256,7 @@ class ModelReport:
             ],
             *(
                 ["shard", f"{s.name} {s.size:,} bytes sha-256={self.digests[s.name]}"]
-                for group in self.found.shards
-                for s in group
+                for s in self.found.every_shard
             ),
             ["on the wire", f"{wire} bytes"],
             ["digest", self.digest],
@@ -292,7 +290,7 @@ def describe(
     """
     found = model.examine(entry)
     delivery = model.delivery(entry)
-    if {shard.name for group in found.shards for shard in group} != {*delivery.files}:
+    if {shard.name for shard in found.every_shard} != {*delivery.files}:
         raise BeingWritten(entry)  # it was replaced between the two
     text = delivery.manifest(entry.rpartition("/")[0])
     digests = [piece.digest for piece in delivery.pieces.values()]

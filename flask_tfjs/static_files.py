@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import resources
 
 from .errors import ModelNotFound
@@ -25,10 +24,5 @@ def representation_of(name: str, coding: str) -> Representation:
     found = next((file for file in folder.iterdir() if file.name == name), None)
     if found is None or not found.is_file():
         raise ModelNotFound(f"{PREFIX}{name} is not a file of flask_tfjs")
-    text = found.read_bytes()
-    return text_representation(
-        text,
-        media_types.of_static(name),
-        tag=hashlib.sha256(text).hexdigest()[:32],
-        coding=coding,
-    )
+    media_type = media_types.of_static(name)
+    return text_representation(found.read_bytes(), media_type, coding=coding)

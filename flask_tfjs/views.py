@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import posixpath
 from collections.abc import Callable
@@ -351,8 +350,7 @@ def _list(state: State, around: list[Header]) -> Response:
         if auth.may_read(state, summary.name)
     ]
     text = json.dumps({"models": models}).encode()
-    tag = hashlib.sha256(text).hexdigest()[:32]
-    return represent(request, json_representation(text, tag=tag), around)
+    return represent(request, json_representation(text), around)
 
 
 def _model(

@@ -4,21 +4,17 @@ by which test_pictures.py tells whether that has changed since."""
 
 from __future__ import annotations
 
-import collections.abc as cabc
-import contextlib
 import hashlib
 import struct
 import sys
-import threading
 import typing as t
 import zlib
 from pathlib import Path
 
+from clients.drivers import answer_with_tensorflow
 from clients.drivers import start_browser
+from clients.saving import running
 from flask import Flask
-from reference import NODE_MODULES
-from servers import HOST
-from werkzeug.serving import make_server
 
 import flask_tfjs
 from flask_tfjs import config
@@ -62,13 +58,13 @@ PICTURES = {
 def take(name: str, path: Path) -> None:
     """Take the picture *name* and keep it as *path*."""
     picture = PICTURES[name]
-    with serve() as origin, start_browser() as browser:
+    with running(make_app()) as site, start_browser() as browser:
         page = browser.new_page(
             color_scheme=picture.scheme,
             viewport={"width": picture.width, "height": picture.height},
         )
         page.route(config.SCRIPT[0], answer_with_tensorflow)
-        page.goto(f"{origin}/models/digits/")
+        page.goto(f"{site.url}/models/digits/")
         page.get_by_role("button", name="Load the model").click()
         wait_for_prediction(page)
         page.get_by_label("Input", exact=True).select_option("json")
@@ -116,27 +112,11 @@ def wait_for_prediction(page: t.Any) -> None:
     page.wait_for_selector("#run[data-state=predicted]")
 
 
-def answer_with_tensorflow(route: t.Any) -> None:
-    route.fulfill(
-        path=NODE_MODULES / "@tensorflow/tfjs/dist" / config.SCRIPT[0].split("/")[-1],
-        content_type="text/javascript",
-        headers={"Access-Control-Allow-Origin": "*"},
-    )
-
-
-@contextlib.contextmanager
-def serve() -> cabc.Iterator[str]:
+def make_app() -> Flask:
     app = Flask(__name__)
     models = {"digits": ROOT / "examples/digits"}
     app.register_blueprint(create_blueprint(models=models, index=True, cache=None))
-    server = make_server(HOST, 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{HOST}:{server.port}"
-    finally:
-        server.shutdown()
-        thread.join()
+    return app
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from clients.drivers import answer_with_tensorflow
 from clients.drivers import start_browser
 from clients.saving import running
 from flask import Flask
@@ -100,7 +101,7 @@ def opened_in(browser: t.Any, app: Flask) -> cabc.Iterator[Page]:
     """With the TensorFlow.js that is installed, in place of that of the network; the
     browser compares it with the integrity hash all the same."""
     page = browser.new_page()
-    page.route(f"{CDN}/*", answer_with_tfjs)
+    page.route(f"{CDN}/*", answer_with_tensorflow)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -108,14 +109,6 @@ def opened_in(browser: t.Any, app: Flask) -> cabc.Iterator[Page]:
         page.goto(site.url)
         yield Page(page, complaints)
         page.close()
-
-
-def answer_with_tfjs(route: t.Any) -> None:
-    route.fulfill(
-        path=DIST / route.request.url.rpartition("/")[2],
-        content_type="text/javascript",
-        headers={"Access-Control-Allow-Origin": "*"},
-    )
 
 
 @pytest.fixture

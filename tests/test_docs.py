@@ -35,6 +35,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from clients.drivers import answer_with_tensorflow
 from clients.drivers import start_browser
 from conftest import be_patient
 from conftest import grow_old
@@ -674,17 +675,9 @@ def test_what_a_page_shows_is_run(page: str, site: Site) -> None:
 def open_in_a_browser(site: Site) -> cabc.Iterator[t.Any]:
     """The page of the app, with the TensorFlow.js that is installed."""
     assert site.app is not None
-    script = (NODE_MODULES / "@tensorflow/tfjs/dist/tf.es2017.min.js").read_bytes
     with served(site.app) as port, start_browser() as browser:
         page = browser.new_page()
-        page.route(
-            config.SCRIPT[0],
-            lambda route: route.fulfill(
-                body=script(),
-                content_type="text/javascript",
-                headers={"Access-Control-Allow-Origin": "*"},
-            ),
-        )
+        page.route(config.SCRIPT[0], answer_with_tensorflow)
         page.goto(f"http://{HOST}:{port}/")
         yield page
 

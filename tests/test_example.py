@@ -12,8 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from clients.drivers import answer_with_tensorflow
 from clients.drivers import start_browser
-from reference import NODE_MODULES
 from servers import HOST
 from servers import free_port
 from servers import stop
@@ -57,17 +57,9 @@ def page(browser: t.Any) -> cabc.Iterator[t.Any]:
     """A page that gets TensorFlow.js from the npm package in place of the network; the
     browser compares it with the integrity hash all the same."""
     page = browser.new_page(reduced_motion="reduce")
-    page.route(SCRIPT, answer_with_tfjs)
+    page.route(SCRIPT, answer_with_tensorflow)
     yield page
     page.close()
-
-
-def answer_with_tfjs(route: t.Any) -> None:
-    route.fulfill(
-        path=NODE_MODULES / "@tensorflow/tfjs/dist/tf.es2017.min.js",
-        content_type="text/javascript",
-        headers={"Access-Control-Allow-Origin": "*"},
-    )
 
 
 def wait_for_state(page: t.Any, state: str) -> None:

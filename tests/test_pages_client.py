@@ -5,21 +5,19 @@ from __future__ import annotations
 import collections.abc as cabc
 import json
 import struct
-import threading
 import typing as t
 import zlib
 from pathlib import Path
 
 import pytest
 from clients.drivers import start_browser
+from clients.saving import running
 from flask import Flask
 from flask import Response
 from hostile import write_hostile
 from models import dense_document
 from models import write_model
 from reference import NODE_MODULES
-from servers import HOST
-from werkzeug.serving import make_server
 
 from flask_tfjs import create_blueprint
 
@@ -70,12 +68,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[Site]:
         response.headers.add("Content-Security-Policy", STRICT)
         return response
 
-    server = make_server(HOST, 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Site(f"http://{HOST}:{server.port}", folder)
-    server.shutdown()
-    thread.join()
+    with running(app) as served:
+        yield Site(served.url, folder)
 
 
 def write_weights(folder: Path) -> Path:

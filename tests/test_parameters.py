@@ -34,6 +34,10 @@ def node(op: str, name: str, *inputs: str) -> dict[str, t.Any]:
     return {"name": name, "op": op, "input": list(inputs)}
 
 
+def units(model: ModelJSON) -> t.Mapping[str, int]:
+    return parameters_by_unit(model, layers_of(model))
+
+
 def rows(model: ModelJSON) -> list[tuple[str, str, int]]:
     return [(one.name, one.class_name, one.parameters) for one in layers_of(model)]
 
@@ -48,7 +52,7 @@ def test_the_parameters_of_layers() -> None:
         ("relu", "ReLU", 0),
         ("other", "other", 1),
     ]
-    assert parameters_by_unit(model) == {"Dense": 8, "other": 1}
+    assert units(model) == {"Dense": 8, "other": 1}
 
 
 def test_a_nested_layer_counts_once() -> None:
@@ -130,7 +134,7 @@ def test_the_parameters_of_ops() -> None:
         node("NoOp", "also", "b"),
     ]
     model = read({"node": nodes}, w=[3, 3], b=[3], shape=[2], unused=[5])
-    assert parameters_by_unit(model) == {
+    assert units(model) == {
         "Conv2D": 9,
         "BiasAdd": 3,
         "Reshape": 2,
@@ -142,12 +146,12 @@ def test_the_parameters_of_ops() -> None:
 def test_the_ops_of_functions_count() -> None:
     function = {"nodeDef": [node("MatMul", "f/mul", "f/w", "x")]}
     topology = {"node": [], "library": {"function": [function]}}
-    assert parameters_by_unit(read(topology, **{"f/w": [7]})) == {"MatMul": 7}
+    assert units(read(topology, **{"f/w": [7]})) == {"MatMul": 7}
 
 
 def test_passing_in_a_circle_ends() -> None:
     nodes = [node("Identity", "a", "b"), node("Identity", "b", "a")]
-    assert parameters_by_unit(read({"node": nodes}, a=[2])) == {"Identity": 2}
+    assert units(read({"node": nodes}, a=[2])) == {"Identity": 2}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_passing_in_a_circle_ends() -> None:
     ],
 )
 def test_odd_topologies_are_no_fault(topology: object) -> None:
-    assert sum(parameters_by_unit(read(topology, w=[6])).values()) == 6
+    assert sum(units(read(topology, w=[6])).values()) == 6
 
 
 def test_weights_alone_have_no_units() -> None:
@@ -169,4 +173,4 @@ def test_weights_alone_have_no_units() -> None:
     model = read_document([{"paths": ["w.bin"], "weights": specs}])
     assert model is not None
     assert layers_of(model) == []
-    assert parameters_by_unit(model) == {}
+    assert units(model) == {}

@@ -10,6 +10,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from clients.drivers import answer_with_tensorflow
 from clients.drivers import start_browser
 from flask import Flask
 from flask import Response
@@ -43,14 +44,7 @@ def browser() -> cabc.Iterator[t.Any]:
 def page(browser: t.Any) -> cabc.Iterator[t.Any]:
     """A page that gets TensorFlow.js from the npm package in place of the network."""
     page = browser.new_page()
-    page.route(
-        config.SCRIPT[0],
-        lambda route: route.fulfill(
-            path=NODE_MODULES / "@tensorflow/tfjs/dist/tf.es2017.min.js",
-            content_type="text/javascript",
-            headers={"Access-Control-Allow-Origin": "*"},
-        ),
-    )
+    page.route(config.SCRIPT[0], answer_with_tensorflow)
     yield page
     page.close()
 

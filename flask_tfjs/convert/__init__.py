@@ -10,6 +10,6 @@ from ..errors import MissingExtra
 
 try:
     import h5py  # noqa: F401 - whether they are there is asked once, here
-    import numpy  # noqa: F401
+    import numpy  # noqa: F401 - the same
 except ImportError as error:
     raise MissingExtra("Converting and quantizing", "keras", error) from error

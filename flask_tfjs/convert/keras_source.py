@@ -115,7 +115,7 @@ def _specs(document: Any) -> list[dict[str, Any]]:
 
 
 def _weights(found: Examination, root: Root) -> Iterator[Stored]:
-    shards = [shard for group in found.shards for shard in group]
+    shards = list(found.every_shard)
     for placed, spec in zip(found.layout.weights, _specs(found.document), strict=False):
         if not _is_state(spec):
             read = _Reader(root, shards, placed, spec.get("quantization"))

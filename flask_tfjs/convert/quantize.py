@@ -200,7 +200,7 @@ def _read(
     directory: ModelDirectory, delivery: Delivery, found: Examination
 ) -> Generator[_Weight, None, None]:
     """The weights in their order, each when it is asked for."""
-    shards = [shard.name for group in found.shards for shard in group]
+    shards = [shard.name for shard in found.every_shard]
     if not delivery.files.keys() >= set(shards):
         raise BeingWritten(delivery.entry)
     blocks = (

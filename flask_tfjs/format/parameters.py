@@ -8,6 +8,7 @@ the node whose value it holds (tfjs-converter ``src/executor/graph_model.ts``).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,13 +61,17 @@ def layers_of(model: ModelJSON) -> list[LayerParameters]:
     return [*every, other] if other.parameters else every
 
 
-def parameters_by_unit(model: ModelJSON) -> Mapping[str, int]:
-    """The parameters of all layers of a class, or of all ops of a kind."""
+def parameters_by_unit(
+    model: ModelJSON, layers: Iterable[LayerParameters]
+) -> Mapping[str, int]:
+    """The parameters of all layers of a class, or of all ops of a kind.
+
+    :param layers: those of *model*, as :func:`layers_of` finds them.
+    """
     counts: Counter[str] = Counter()
-    if model.kind == "layers-model":
-        for layer in layers_of(model):
-            counts[layer.class_name] += layer.parameters
-    elif model.kind == "graph-model":
+    for layer in layers:
+        counts[layer.class_name] += layer.parameters
+    if model.kind == "graph-model":
         consumers = _consumers(model.document)
         for weight in model.weights:
             counts[consumers.get(weight.name, OTHER)] += weight.elements

@@ -52,7 +52,7 @@ class Representation:
 def json_representation(
     text: bytes,
     *,
-    tag: str,
+    tag: str | None = None,
     coding: str = IDENTITY,
     max_age: int = 0,
     immutable: bool = False,
@@ -72,17 +72,18 @@ def text_representation(
     text: bytes,
     media_type: str,
     *,
-    tag: str,
+    tag: str | None = None,
     coding: str = IDENTITY,
     max_age: int = 0,
     immutable: bool = False,
 ) -> Representation:
     """A text in a content coding.
 
-    :param tag: names this text, whatever the coding.
+    :param tag: names this text, whatever the coding; ``None``: its digest does.
     :param max_age: seconds of reuse without asking; 0 = ask each time.
     :param immutable: whether its URL means this text for ever.
     """
+    tag = tag or hashlib.sha256(text).hexdigest()[:32]
     body = encode(text, coding)
     fresh = f"max-age={max_age}" if max_age else "no-cache"
     coded = () if coding == IDENTITY else (("Content-Encoding", coding),)

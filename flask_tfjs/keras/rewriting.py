@@ -72,7 +72,10 @@ class Rewritten:
     notices: tuple[str, ...]
 
 
-def rewrite(graph: Graph, options: Options = Options()) -> Rewritten:  # noqa: B008
+def rewrite(
+    graph: Graph,
+    options: Options = Options(),  # noqa: B008 - frozen
+) -> Rewritten:
     """Rewrite *graph*, which stays as it is.
 
     :raises UnsupportedLayers: layers of it have no equal.

@@ -176,6 +176,11 @@ class Examination:
     repairs: tuple[Repair, ...]
 
     @property
+    def every_shard(self) -> Iterator[Shard]:
+        """Those of all groups, in their order."""
+        return (shard for group in self.shards for shard in group)
+
+    @property
     def byte_length(self) -> int:
         """Bytes of all weights, as a client loads them."""
         return sum(cut.length for group in self.cuts for cut in group)
@@ -330,7 +335,7 @@ def stored_blocks(
 
     :raises InvalidModel: a shard cannot be read.
     """
-    joined = _JoinedShards(root, [shard for group in found.shards for shard in group])
+    joined = _JoinedShards(root, list(found.every_shard))
     try:
         for weight in weights:
             starts = range(weight.start, weight.end, _WINDOW_SIZE)

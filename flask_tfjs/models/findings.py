@@ -81,6 +81,14 @@ def check_entry(model: ServedModel, entry: str) -> Iterator[Finding]:
     except (InvalidModel, ModelNotFound) as fault:
         yield Finding("error", where, str(fault))
         return
+    yield from check_examined(model, entry, found)
+
+
+def check_examined(
+    model: ServedModel, entry: str, found: Examination
+) -> Iterator[Finding]:
+    """The same for one that was found to load."""
+    where = f"{model.label}/{entry}"
     cure = _REPAIR if isinstance(model, ModelDirectory) else _PUBLISH
     for level, message in _check_entry(found, cure):
         yield Finding(level, where, message)

@@ -67,7 +67,7 @@ def _stage(
 def _blocks(
     directory: ModelDirectory, delivery: Delivery, found: Examination
 ) -> Iterator[bytes]:
-    for name in (shard.name for group in found.shards for shard in group):
+    for name in (shard.name for shard in found.every_shard):
         digest = delivery.files.get(name)
         if digest is None:
             raise BeingWritten(delivery.entry)

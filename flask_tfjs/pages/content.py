@@ -30,7 +30,7 @@ from ..keras.script import PATH
 from ..models import publish
 from ..models.delivery import BeingWritten
 from ..models.delivery import Examination
-from ..models.findings import check_entry
+from ..models.findings import check_examined
 from ..models.names import MAIN
 from ..models.sample import sample_weights
 from ..models.served import ServedModel
@@ -92,10 +92,8 @@ def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str,
     :raises ModelNotFound: there is no such entry.
     :raises BeingWritten: it cannot be told now what the entry is.
     """
-    summary = summarize_model(model)
-    names = [entry.name for entry in summary.entries]
+    names, fault = _entries(model)
     entry = asked or _main_of(names)
-    fault = (summary.fault or model.no_model()) if not names else None
     report = None
     if entry is not None:
         try:
@@ -112,14 +110,23 @@ def model_page(found: State, model: ServedModel, asked: str | None) -> dict[str,
         "entry": entry and _shown(entry) if len(names) > 1 or asked else None,
         "fault": fault and _shown(fault, _MAX_SENTENCE),
         "model": report and _model(found, model, report),
-        "findings": report and entry and _cut(_findings(model, entry)),
+        "findings": report and entry and _cut(_findings(model, entry, report.found)),
         "versions": _versions(found, model),
         "choices": _cut(
             _choice(found, model.name, choice)
-            for choice in summary.entries
-            if choice.name != entry and len(names) > 1
+            for choice in (summarize_model(model).entries if len(names) > 1 else ())
+            if choice.name != entry
         ),
     }
+
+
+def _entries(model: ServedModel) -> tuple[list[str], str | None]:
+    """The entries, or why there are none."""
+    try:
+        names = model.entries()
+    except InvalidModel as fault:
+        return [], fault.message
+    return names, None if names else model.no_model()
 
 
 def _list_row(found: State, summary: Summary) -> dict[str, Any]:
@@ -174,6 +181,7 @@ def _describe(found: State, model: ServedModel, entry: str, alone: bool) -> Mode
 def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, Any]:
     served = report.found.model
     needs_script = report.script is not None
+    layers = layers_of(served)
     return {
         "kind": served.kind,
         "parameters": report.parameters,
@@ -186,8 +194,8 @@ def _model(found: State, model: ServedModel, report: ModelReport) -> dict[str, A
         "inputs": _cut(map(_port, report.topology.inputs)),
         "outputs": _cut(map(_port, report.topology.outputs)),
         "unit_name": "layer" if served.kind == "layers-model" else "op",
-        "units": _cut(_units(report)),
-        "layers": _cut(map(_layer, layers_of(served))),
+        "units": _cut(_units(report, layers)),
+        "layers": _cut(map(_layer, layers)),
         "dtypes": list(_dtypes(report.found)),
         "histogram": _histogram(model, report.found),
         "wire": list(_wire(report)),
@@ -251,10 +259,12 @@ def _layer(layer: LayerParameters) -> dict[str, Any]:
     }
 
 
-def _units(report: ModelReport) -> Iterator[dict[str, Any]]:
+def _units(
+    report: ModelReport, layers: Iterable[LayerParameters]
+) -> Iterator[dict[str, Any]]:
     """The classes of layers or the ops, those with the most parameters first."""
     counts = report.topology.units
-    parameters = parameters_by_unit(report.found.model)
+    parameters = parameters_by_unit(report.found.model, layers)
     names = [n for n in {**parameters, **counts} if n not in _SILENT_OPS]
     names.sort(key=lambda name: (-parameters.get(name, 0), -counts.get(name, 0)))
     for name in names:
@@ -328,13 +338,15 @@ def _wire(report: ModelReport) -> Iterator[dict[str, Any]]:
 
 
 def _shards(report: ModelReport) -> Iterator[dict[str, Any]]:
-    for shard in (shard for group in report.found.shards for shard in group):
+    for shard in report.found.every_shard:
         digest = report.digests[shard.name]
         yield {"name": _shown(shard.name), "size": shard.size, "digest": digest}
 
 
-def _findings(model: ServedModel, entry: str) -> Iterator[dict[str, str]]:
-    for finding in check_entry(model, entry):
+def _findings(
+    model: ServedModel, entry: str, found: Examination
+) -> Iterator[dict[str, str]]:
+    for finding in check_examined(model, entry, found):
         yield {
             "level": finding.level,
             "where": _shown(finding.where),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -67,12 +66,8 @@ def render(
         .get_template(template)
         .render(values, static=static, list_url=url_below(found, "/"))
     )
-    return text_representation(
-        text.encode(),
-        f"{media_types.HTML}; charset=utf-8",
-        tag=hashlib.sha256(text.encode()).hexdigest()[:32],
-        coding=coding,
-    )
+    media_type = f"{media_types.HTML}; charset=utf-8"
+    return text_representation(text.encode(), media_type, coding=coding)
 
 
 @cache

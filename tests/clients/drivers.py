@@ -150,5 +150,14 @@ def start_browser() -> cabc.Iterator[t.Any]:
             yield browser
 
 
+def answer_with_tensorflow(route: t.Any) -> None:
+    """Give a page TensorFlow.js from the npm package in place of the network."""
+    route.fulfill(
+        path=NODE_MODULES / "@tensorflow/tfjs/dist" / route.request.url.split("/")[-1],
+        content_type="text/javascript",
+        headers={"Access-Control-Allow-Origin": "*"},
+    )
+
+
 def open_page(browser: t.Any, pages: Pages, *, other: bool = False) -> Chromium:
     return Chromium(browser, pages.other_origin if other else pages.origin)
